@@ -1,0 +1,92 @@
+"""The entries of `distill`: a loss, where it looks in both networks, an optional projection."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from balkd_seg.distillers.taps import find_tap, logits_path
+
+
+class DistillTerm(nn.Module):
+    """A distillation loss between a module of the student and one of the teacher.
+
+    Args:
+        entry: The loss (`type` and its arguments), and optionally
+
+            - `student_tap`, `teacher_tap`: dotted module paths; default: the logits, that is
+              `decode_head.conv_seg` (of the last head in a cascade);
+            - `projection`: `dict(in_channels=..., out_channels=...)` of a 1x1 convolution from the
+              student's channels to the teacher's, trained with the student.
+        student: The student network.
+
+    Raises:
+        ValueError: If the student has no such tap or the loss refuses its arguments.
+    """
+
+    def __init__(self, entry: dict, student: nn.Module) -> None:
+        super().__init__()
+        entry = dict(entry)
+        self.student_tap: str = entry.pop('student_tap', None) or logits_path(student)
+        self._teacher_tap: str | None = entry.pop('teacher_tap', None)
+        projection = entry.pop('projection', None)
+        find_tap(student, self.student_tap, 'student')
+        self.projection = nn.Conv2d(**projection, kernel_size=1) if projection else nn.Identity()
+        self.loss = MODELS.build(entry)
+        self.loss_name: str = self.loss.loss_name
+
+    def bind_teacher(self, teacher: nn.Module) -> None:
+        """Take the teacher's logits where no tap was named."""
+        self._teacher_tap = self._teacher_tap or logits_path(teacher)
+
+    @property
+    def teacher_tap(self) -> str:
+        """The dotted path in the teacher, known once the teacher is built."""
+        assert self._teacher_tap is not None
+        return self._teacher_tap
+
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the entries of the log: `distill.loss_x`, and `distill.x_<part>` for each part."""
+        result = self.loss(self.projection(student), teacher, target)
+        parts = result._asdict()
+        stem = self.loss_name.removeprefix('loss_')
+        log = {f'distill.{self.loss_name}': parts.pop('loss')}
+        log.update({f'distill.{stem}_{name}': value for name, value in parts.items()})
+        return log
+
+
+class DistillTerms(nn.ModuleList):
+    """The terms of a distiller: trained with the student, but no part of its state dict.
+
+    What they learn (projections) is read and restored by `beside_state_dict` and
+    `load_beside_state_dict`, so that the student's checkpoint keeps the stock keys.
+    """
+
+    def __init__(self, terms: Iterable[DistillTerm]) -> None:
+        super().__init__(terms)
+        names = [term.loss_name for term in self]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f'Expected `distill` to hold at least one entry and each its own `loss_name`, but '
+                f'got {names}. Set `loss_name` in the entries that share one.'
+            )
+
+    def state_dict(self, *args: Any, destination: dict | None = None, **kwargs: Any) -> dict:
+        """Add nothing to the state dict of the owner."""
+        return {} if destination is None else destination
+
+    def beside_state_dict(self) -> dict[str, Tensor]:
+        """Return what the terms learn, to be stored beside the student."""
+        state: dict[str, Tensor] = {}
+        for index, term in enumerate(self):
+            term.state_dict(destination=state, prefix=f'{index}.')
+        return dict(state)
+
+    def load_beside_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `beside_state_dict` returned; raises RuntimeError if it does not fit."""
+        for index, term in enumerate(self):
+            prefix = f'{index}.'
+            term.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )

@@ -1,0 +1,123 @@
+"""A teacher that is frozen in every sense, built and strictly loaded when training starts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import revert_sync_batchnorm
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
+from balkd_seg.distillers.model_config import resolve_model_config
+from balkd_seg.distillers.taps import find_tap, record_taps
+
+
+class FrozenTeacher:
+    """A network that only answers: in eval mode, without gradient, no part of any other module.
+
+    It is no `nn.Module`, so the module that owns it neither saves it nor offers its parameters to
+    an optimiser. A deep copy of the owner (an EMA of the student, say) shares it.
+
+    Args:
+        config: `dict(config=..., checkpoint=..., **overrides)` or an inline model dict with
+            `checkpoint`; see `resolve_model_config`.
+        student_preprocessor: The data preprocessor that makes the inputs; where the teacher's own
+            differs in mean, std or channel order, inputs are converted.
+
+    Raises:
+        FileNotFoundError: If the config or checkpoint is missing.
+        ValueError: If the checkpoint does not fit the network or is unsafe to load.
+    """
+
+    def __init__(self, config: dict, student_preprocessor: nn.Module) -> None:
+        config = dict(config)
+        self.checkpoint = config.pop('checkpoint', None)
+        if not self.checkpoint:
+            raise ValueError(
+                'Expected `checkpoint` in the teacher of an OfflineDistiller, but got none. Set '
+                'model.teacher.checkpoint to a file or URL of a trained teacher.'
+            )
+        model = resolve_model_config(config, 'teacher')
+        model.update(pretrained=None, auxiliary_head=None)
+        # SyncBN in eval mode equals BN, but refuses to run on a CPU
+        self.network = revert_sync_batchnorm(MODELS.build(model))
+        checkpoint = read_checkpoint(self.checkpoint, 'teacher')
+        load_strictly(self.network, checkpoint, self.checkpoint, 'teacher')
+        self.network.eval().requires_grad_(False)
+        self.classes = checkpoint_classes(checkpoint)
+        self._affine = _renormalisation(student_preprocessor, self.network.data_preprocessor)
+        millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
+        print_log(
+            f'Teacher: {type(self.network.backbone).__name__} with {millions:.1f} M parameters, '
+            f'every weight loaded from {self.checkpoint}',
+            logger='current',
+        )
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+        return self
+
+    def apply_(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Apply what `nn.Module.to` applies to its tensors."""
+        self.network._apply(fn)
+        if self._affine is not None:
+            scale, shift, flip = self._affine
+            self._affine = (fn(scale), fn(shift), flip)
+
+    def check_taps(self, paths: Sequence[str]) -> None:
+        """Raise ValueError if a tap is not a module of the teacher."""
+        for path in paths:
+            find_tap(self.network, path, 'teacher')
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, paths: Sequence[str]) -> dict[str, Tensor]:
+        """Run the teacher up to its logits and return what the taps gave.
+
+        Args:
+            inputs: Images as the student sees them, (N, 3, H, W).
+            paths: Dotted module paths.
+
+        Raises:
+            ValueError: If an output is NaN or +inf; names the teacher.
+        """
+        if self._affine is not None:
+            scale, shift, flip = self._affine
+            inputs = (inputs.flip(1) if flip else inputs) * scale + shift
+        with record_taps(self.network, paths, 'teacher') as outputs:
+            self.network(inputs, mode='tensor')
+        for path, output in outputs.items():
+            # -inf is a class ruled out; the logger of every iteration synchronises anyway
+            if not bool((output < torch.inf).all()):
+                raise ValueError(
+                    f'Expected finite outputs of the teacher at `{path}`, but got NaN or +inf. The '
+                    f'teacher is {type(self.network.backbone).__name__} from {self.checkpoint}. '
+                    'Check its checkpoint and normalisation, or train in bfloat16 or float32.'
+                )
+        return outputs
+
+
+def _channel_statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return mean and std of shape (3, 1, 1); 0 and 1 where a preprocessor does not normalise."""
+    if getattr(preprocessor, '_enable_normalize', False):
+        return preprocessor.mean, preprocessor.std
+    return torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+
+
+def _renormalisation(student: Any, teacher: Any) -> tuple[Tensor, Tensor, bool] | None:
+    """Return (scale, shift, flip) that turn the student's inputs into the teacher's, or None.
+
+    `teacher_input = (student_input · std_s + mean_s - mean_t) / std_t`, in the teacher's channel
+    order. Pixels that the student's preprocessor padded are converted like the others; their
+    labels are ignored.
+    """
+    mean_s, std_s = (x.cpu() for x in _channel_statistics(student))
+    mean_t, std_t = (x.cpu() for x in _channel_statistics(teacher))
+    flip = bool(getattr(student, 'channel_conversion', False)) != bool(
+        getattr(teacher, 'channel_conversion', False)
+    )
+    if flip:
+        mean_s, std_s = mean_s.flip(0), std_s.flip(0)
+    if not flip and torch.equal(mean_s, mean_t) and torch.equal(std_s, std_t):
+        return None
+    return std_s / std_t, (mean_s - mean_t) / std_t, flip

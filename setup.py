@@ -1,0 +1,58 @@
+"""Packaging: the library, plus configs, tools and model index as data for `mim`."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+MIM_EXTENSION = ('configs', 'tools', 'model-index.yml')
+
+TORCH = ['torch>=2.6']
+OPENMMLAB = ['mmengine>=0.10.7', 'mmsegmentation>=1.2.2', 'ftfy', 'regex', 'openmim>=0.3.9']
+# openxlab 0.1+ pulls setuptools below 61; mim and mmengine import pkg_resources, gone in setuptools 81.
+PINS = ['openxlab<0.1', 'setuptools>=77.0.3,<81']
+
+
+class BuildWithMim(build_py):
+    """Put `configs`, `tools` and `model-index.yml` where `mim train balkd_seg` looks for them."""
+
+    def run(self) -> None:
+        """Build the library, then copy the mim extension; an editable install needs no copy."""
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            return
+        target = Path(self.build_lib) / 'balkd_seg' / '.mim'
+        shutil.rmtree(target, ignore_errors=True)
+        ignore = shutil.ignore_patterns('__pycache__', '*.pyc', 'results')
+        for name in MIM_EXTENSION:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, target / name, ignore=ignore)
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target / name)
+
+
+setup(
+    name='balkd_seg',
+    version='0.1.0',
+    description='Balanced knowledge distillation for MMSegmentation',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    python_requires='>=3.10',
+    packages=find_packages(include=['balkd_seg', 'balkd_seg.*']),
+    install_requires=TORCH + OPENMMLAB + PINS + ['opencv-python', 'numpy'],
+    extras_require={
+        'lite': ['mmcv-lite>=2.1.0,<2.2.0'],
+        'full': ['mmcv>=2.1.0,<2.2.0'],
+        'onnx': ['onnx', 'onnxruntime'],
+        'test': ['pytest>=9', 'pytest-cov', 'onnx', 'onnxruntime'],
+        'dev': ['ruff', 'mypy', 'pre-commit'],
+    },
+    # PyTorch calls this at the end of `import torch`, so that stock commands (`mim test
+    # mmsegmentation`) run too; it only waits for mmcv and mmengine, see balkd_seg/compat.
+    entry_points={'torch.backends': ['balkd_seg = balkd_seg.compat:autoload']},
+    cmdclass={'build_py': BuildWithMim},
+)
