@@ -1,0 +1,7 @@
+"""Distillation losses, registered in mmseg's `MODELS`; they hold settings, `ops` does the maths."""
+
+from balkd_seg.losses.balanced_divergence import BalancedDivergenceLoss
+from balkd_seg.losses.channelwise_kl import ChannelwiseKLLoss
+from balkd_seg.losses.pixelwise_kl import PixelwiseKLLoss
+
+__all__ = ['BalancedDivergenceLoss', 'ChannelwiseKLLoss', 'PixelwiseKLLoss']

@@ -1,0 +1,99 @@
+"""Bad input to the balanced divergence, refused with what was expected, what came, the remedy."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from balkd_seg.ops._types import Terms
+
+_LABEL_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless a setting is one of its choices."""
+    if value not in choices:
+        expected = ', '.join(f"'{choice}'" for choice in choices)
+        raise ValueError(f'Expected `{name}` to be one of {expected}, but got {value!r}')
+
+
+def check_settings(terms: Terms, softmax_axis: str, resize: str) -> None:
+    """Raise unless weights, temperatures and options are in their ranges."""
+    for name in ('forward_weight', 'reverse_weight'):
+        value = getattr(terms, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
+    for name in ('forward_temperature', 'reverse_temperature'):
+        value = getattr(terms, name)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f'Expected `{name}` to be finite and larger than 0, but got {value}')
+    if terms.forward_weight == terms.reverse_weight == 0:
+        raise ValueError(
+            'Expected `forward_weight` or `reverse_weight` to be larger than 0, but both are 0; '
+            'remove the loss instead'
+        )
+    check_choice('softmax_axis', softmax_axis, ('classes', 'positions'))
+    check_choice('resize', resize, ('label', 'none', 'student'))
+
+
+def check_logits(student_logits: Tensor, teacher_logits: Tensor, softmax_axis: str) -> None:
+    """Raise unless both networks score the same images over the same classes."""
+    student, teacher = tuple(student_logits.shape), tuple(teacher_logits.shape)
+    for name, logits in (('student_logits', student_logits), ('teacher_logits', teacher_logits)):
+        if logits.ndim not in (2, 4):
+            raise ValueError(
+                f'Expected `{name}` of shape (N, C, H, W) or (N, C), but got {tuple(logits.shape)}'
+            )
+        if not logits.is_floating_point():
+            raise ValueError(f'Expected `{name}` of a floating dtype, but got {logits.dtype}')
+    if len(student) != len(teacher) or student[0] != teacher[0]:
+        raise ValueError(
+            f'Expected student and teacher logits of the same images, but got shapes {student} '
+            f'and {teacher}'
+        )
+    if student[1] != teacher[1]:
+        raise ValueError(
+            f'Expected as many student as teacher channels, but got {student[1]} and '
+            f'{teacher[1]}; networks must share their classes, and tapped features need a '
+            'projection'
+        )
+    if softmax_axis == 'positions' and len(student) == 2:
+        raise ValueError(
+            f"Expected logits of shape (N, C, H, W) for softmax_axis='positions', but got "
+            f"{student}; use softmax_axis='classes'"
+        )
+
+
+def check_target(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None, resize: str
+) -> None:
+    """Raise unless labels fit the logits and the sizes can be reconciled under `resize`."""
+    student, teacher = student_logits.shape[2:], teacher_logits.shape[2:]
+    same_size = student == teacher
+    if resize == 'none' and not same_size:
+        raise ValueError(
+            f"Expected student and teacher logits of the same size under resize='none', but got "
+            f"{tuple(student)} and {tuple(teacher)}; use resize='student' or 'label'"
+        )
+    if target is None:
+        if resize == 'label' and not same_size:
+            raise ValueError(
+                f'Expected a `target` to resize logits of sizes {tuple(student)} and '
+                f"{tuple(teacher)} to, but got None; pass it, or use resize='student'"
+            )
+        return
+    if target.dtype not in _LABEL_DTYPES:
+        raise ValueError(f'Expected `target` of an integer dtype, but got {target.dtype}')
+    if target.ndim != student_logits.ndim - 1 or len(target) != len(student_logits):
+        expected = '(N,)' if student_logits.ndim == 2 else '(N, H, W)'
+        raise ValueError(
+            f'Expected `target` of shape {expected} with N = {len(student_logits)}, but got '
+            f'{tuple(target.shape)}'
+        )
+    smaller = any(size < of for size, of in zip(target.shape[1:], student, strict=True))
+    if resize != 'label' and smaller:
+        raise ValueError(
+            f"Expected a `target` at least as large as the logits under resize='{resize}', but "
+            f"got {tuple(target.shape[1:])} for {tuple(student)}; use resize='label'"
+        )

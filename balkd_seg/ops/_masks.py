@@ -1,0 +1,36 @@
+"""Which pixels count."""
+
+import torch
+from torch import Tensor
+
+
+def valid_pixels(
+    student_logits: Tensor, target: Tensor | None, ignore_index: int, resize: str
+) -> Tensor:
+    """Return True where a pixel counts, in the size that the divergence is taken at.
+
+    Args:
+        student_logits: (N, C, h, w) or (N, C).
+        target: (N, H, W) or (N,) labels, or None if everything counts.
+        ignore_index: The label that does not count.
+        resize: As in `balanced_divergence`.
+
+    Returns:
+        (N, H, W) bool, (N, h, w) unless `resize` is 'label', or (N,).
+    """
+    num, _, *size = student_logits.shape
+    if target is None:
+        return torch.ones((), dtype=torch.bool, device=student_logits.device).expand(num, *size)
+    limits = torch.iinfo(target.dtype)
+    if not limits.min <= ignore_index <= limits.max:  # comparing would wrap it around
+        return torch.ones_like(target, dtype=torch.bool)
+    valid = target != ignore_index
+    if resize != 'label':
+        for dim, length in enumerate(size, start=1):
+            valid = valid.index_select(dim, _nearest(valid.shape[dim], length, valid.device))
+    return valid
+
+
+def _nearest(num_inputs: int, num_outputs: int, device: torch.device) -> Tensor:
+    """Return the input index of every output, as `F.interpolate(mode='nearest')` takes it."""
+    return torch.arange(num_outputs, device=device) * num_inputs // num_outputs

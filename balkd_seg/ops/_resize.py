@@ -1,0 +1,131 @@
+"""Bilinear resizing in bands of rows, and its adjoint, as small matrix products.
+
+Legend: N images, C classes, (h, w) logits, (H, W) output. Full-resolution logits never exist: a
+band of output rows needs only the few rows of the logits that it interpolates between.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from balkd_seg.ops._types import FLOOR
+
+# Columns of the output that one product interpolates; few, so that its matrix is nearly dense.
+_COLUMNS = 256
+
+
+class Region(NamedTuple):
+    """A block of the (N, C, H, W) output."""
+
+    images: slice
+    channels: slice
+    rows: slice
+
+
+class Source(Protocol):
+    """Logits that are read, and whose gradient is collected, region by region."""
+
+    grad: Tensor | None
+
+    def read(self, region: Region) -> Tensor:
+        """Return a fresh (n, c, rows, W) tile of floored logits."""
+
+    def out(self, region: Region) -> Tensor | None:
+        """Return the memory that a tile's gradient may be written to, if there is such."""
+
+    def add(self, region: Region, gradient: Tensor) -> None:
+        """Collect the gradient of a tile, unless it was written to `out`."""
+
+
+class _Piece(NamedTuple):
+    """A stretch of outputs, the stretch of inputs under it, and the matrix between them."""
+
+    outputs: slice
+    inputs: slice
+    matrix: Tensor
+
+
+def _pieces(
+    num_inputs: int, num_outputs: int, step: int, align: bool, like: Tensor
+) -> list[_Piece]:
+    """Cut the interpolation of one axis into stretches of at most `step` outputs.
+
+    Positions are exact integer fractions numerator / denominator, as in `F.interpolate`:
+    o (n - 1) / (m - 1) with aligned corners, ((2 o + 1) n - m) / 2 m without, clamped at 0.
+    """
+    outputs = torch.arange(num_outputs)
+    if align:
+        numerator, denominator = outputs * (num_inputs - 1), max(num_outputs - 1, 1)
+    else:
+        numerator = ((2 * outputs + 1) * num_inputs - num_outputs).clamp(min=0)
+        denominator = 2 * num_outputs
+    low = (numerator // denominator).clamp(max=num_inputs - 1)
+    high = (low + 1).clamp(max=num_inputs - 1)
+    part = (numerator - low * denominator).double() / denominator
+    pieces = []
+    for start in range(0, num_outputs, step):
+        stop = min(start + step, num_outputs)
+        first, last = int(low[start]), int(high[stop - 1])
+        matrix = torch.zeros(stop - start, last - first + 1, dtype=torch.float64)
+        rows = torch.arange(stop - start)
+        matrix[rows, low[start:stop] - first] += 1 - part[start:stop]
+        matrix[rows, high[start:stop] - first] += part[start:stop]
+        matrix = matrix.to(like.device, like.dtype)
+        pieces.append(_Piece(slice(start, stop), slice(first, last + 1), matrix))
+    return pieces
+
+
+class Direct:
+    """Source of logits that already have the output's size."""
+
+    def __init__(self, logits: Tensor, dtype: torch.dtype, need_grad: bool) -> None:
+        self.logits, self.dtype = logits, dtype
+        shape = logits.shape
+        self.grad = torch.empty(shape, dtype=dtype, device=logits.device) if need_grad else None
+
+    def read(self, region: Region) -> Tensor:
+        return self.logits[region].to(self.dtype).clamp(min=FLOOR)
+
+    def out(self, region: Region) -> Tensor | None:
+        return None if self.grad is None else self.grad[region]
+
+    def add(self, region: Region, gradient: Tensor) -> None:
+        pass
+
+
+class Bilinear:
+    """Source of logits of another size, resized to (H, W) band by band."""
+
+    def __init__(
+        self,
+        logits: Tensor,
+        dtype: torch.dtype,
+        need_grad: bool,
+        size: tuple[int, int],
+        num_rows: int,
+        align_corners: bool,
+    ) -> None:
+        self.logits = logits.to(dtype).clamp(min=FLOOR)
+        self.grad = torch.zeros_like(self.logits) if need_grad else None
+        height, width = logits.shape[2:]
+        bands = _pieces(height, size[0], num_rows, align_corners, self.logits)
+        self.bands = {band.outputs.start: band for band in bands}
+        self.columns = _pieces(width, size[1], _COLUMNS, align_corners, self.logits)
+
+    def read(self, region: Region) -> Tensor:
+        band = self.bands[region.rows.start]
+        low = self.logits[region.images, region.channels, band.inputs]
+        wide = torch.cat([low[..., c.inputs] @ c.matrix.mT for c in self.columns], -1)
+        return band.matrix @ wide
+
+    def out(self, region: Region) -> Tensor | None:
+        return None
+
+    def add(self, region: Region, gradient: Tensor) -> None:
+        assert self.grad is not None
+        band = self.bands[region.rows.start]
+        wide = band.matrix.mT @ gradient
+        grad = self.grad[region.images, region.channels, band.inputs]
+        for columns in self.columns:
+            grad[..., columns.inputs] += wide[..., columns.outputs] @ columns.matrix

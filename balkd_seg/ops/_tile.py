@@ -1,0 +1,94 @@
+r"""Closed-form value and gradient of the balanced divergence on one tile of logits.
+
+Legend: a tile is (B, K, ...) with the softmax over its K axis. With z shifted so that its maximum
+is 0, p = teacher, q = student probabilities, S = sum of exponentials, d = z_t - z_s:
+
+    tau_f^2 KL(p||q) = tau_f^2 [sum p d / tau_f - (log S_t - log S_s)]     at tau_f
+    tau_r^2 KL(q||p) = tau_r^2 [(log S_t - log S_s) - sum q d / tau_r]     at tau_r
+    gradient w.r.t. z_s: w_f tau_f (q - p) - w_r q (d - sum q d)
+
+Writing the reverse part with d - sum q d, rather than with log q - log p, keeps its digits at
+logits of 1e4. Logits are floored before they come here (see `FLOOR`).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from balkd_seg.ops._types import UNBOUNDED, Terms
+
+
+class Softmax(NamedTuple):
+    """Exponentials of shifted student logits and the sums of both networks, at one temperature."""
+
+    student: Tensor
+    student_sum: Tensor
+    teacher_sum: Tensor
+
+    def log_ratio(self) -> Tensor:
+        """Return log S_t - log S_s."""
+        return self.teacher_sum.log() - self.student_sum.log()
+
+
+def divergence_tile(
+    student: Tensor, teacher: Tensor, keep: Tensor, terms: Terms, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sum the divergences of a tile and give their gradient.
+
+    Args:
+        student: (B, K, ...), fp32 or fp64, overwritten.
+        teacher: (B, K, ...), overwritten.
+        keep: (B, 1, ...), bool: the units that count.
+        terms: Weights and temperatures.
+        out: Where the gradient goes, (B, K, ...); a tile's own memory if None.
+
+    Returns:
+        (4,) sums of loss, forward, reverse and agreement over kept units; gradient of the loss
+        sum w.r.t. the student's logits.
+    """
+    weight_f, weight_r, tau_f, tau_r = terms
+    student.sub_(student.amax(1, keepdim=True))
+    teacher.sub_(teacher.amax(1, keepdim=True))
+    agreement = (student + teacher).amax(1, keepdim=True) == 0
+    gap = teacher - student
+    reverse_softmax = None
+    if tau_r != tau_f:  # before the tiles are overwritten
+        teacher_sum = teacher.div(tau_r).exp_().sum(1, keepdim=True)
+        exps = student.div(tau_r).exp_()
+        reverse_softmax = Softmax(exps, exps.sum(1, keepdim=True), teacher_sum)
+    q, p = student.div_(tau_f).exp_(), teacher.div_(tau_f).exp_()
+    at_f = Softmax(q, q.sum(1, keepdim=True), p.sum(1, keepdim=True))
+    at_r = reverse_softmax or at_f
+    pull = (p * gap).sum(1, keepdim=True) / at_f.teacher_sum
+    forward = tau_f**2 * (pull / tau_f - at_f.log_ratio())
+    mean_gap = (at_r.student * gap).sum(1, keepdim=True) / at_r.student_sum
+    reverse = tau_r**2 * (at_r.log_ratio() - mean_gap / tau_r)
+    parts = ((weight_f, forward), (weight_r, reverse))
+    # A term of weight 0 is left out rather than multiplied: it may be infinite.
+    loss = torch.stack([weight * part for weight, part in parts if weight > 0]).sum(0)
+    unbounded = torch.stack([part > UNBOUNDED for weight, part in parts if weight > 0]).any(0)
+    loss = loss.masked_fill(unbounded, torch.inf)
+    forward, reverse = (x.masked_fill(x > UNBOUNDED, torch.inf) for x in (forward, reverse))
+    stats = torch.stack(
+        [torch.where(keep, x, 0).sum() for x in (loss, forward, reverse, agreement)]
+    )
+    gradient = _gradient(gap, mean_gap, p, at_f, at_r, terms)
+    return stats, torch.where(keep & ~unbounded, gradient, gradient.new_zeros(()), out=out)
+
+
+def _gradient(
+    gap: Tensor, mean_gap: Tensor, p: Tensor, at_f: Softmax, at_r: Softmax, terms: Terms
+) -> Tensor:
+    """Return w_f tau_f (q - p) - w_r q (d - mean d), overwriting `gap` and the exponentials."""
+    scale = terms.forward_weight * terms.forward_temperature
+    if terms.reverse_weight == 0:
+        return at_f.student.mul_(scale / at_f.student_sum).sub_(p.mul_(scale / at_f.teacher_sum))
+    gap.sub_(mean_gap).mul_(-terms.reverse_weight / at_r.student_sum)
+    if terms.forward_weight == 0:
+        return gap.mul_(at_r.student)
+    if at_r is at_f:
+        gap.add_(scale / at_f.student_sum).mul_(at_f.student)
+    else:
+        gap.mul_(at_r.student).add_(at_f.student.mul_(scale / at_f.student_sum))
+    return gap.sub_(p.mul_(scale / at_f.teacher_sum))
