@@ -15,7 +15,12 @@ class CPUDistributedRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Convert SyncBN, then wrap for distributed training without device ids."""
-        wrapper = model_wrapper_cfg or dict(type='MMDistributedDataParallel')
+        wrapper = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+        wrapper.update(model_wrapper_cfg or {}, device_ids=None)
         return super().wrap_model(wrapper, revert_sync_batchnorm(model))
 
 

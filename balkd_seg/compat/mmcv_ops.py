@@ -1,14 +1,15 @@
-"""A placeholder for `mmcv.ops`, which mmcv-lite lacks and mmseg 1.2 imports unguarded.
+"""A placeholder for `mmcv.ops`, which mmseg 1.2 imports unguarded and mmcv-lite cannot import.
 
-PSPNet, DeepLab, SegFormer and most other heads never call a compiled op. The placeholder stands in
-for the module only: each op in it raises an error that names the op once it is really used. The
-finder is the last one asked, so with full mmcv installed the real `mmcv.ops` is found first.
+mmcv-lite ships the Python files of `mmcv.ops` without the compiled `mmcv._ext` below them. PSPNet,
+DeepLab, SegFormer and most other heads never call a compiled op. The placeholder stands in for the
+module only: each op in it raises an error that names the op once it is really used. Where
+`mmcv._ext` exists (full mmcv), the real `mmcv.ops` is left to Python's own finders.
 """
 
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -33,7 +34,7 @@ class MMCVOpsPlaceholder(MetaPathFinder, Loader):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Answer for `mmcv.ops` alone (never `mmcv._ext`, which mmengine probes for)."""
-        if fullname != 'mmcv.ops':
+        if fullname != 'mmcv.ops' or PathFinder.find_spec('mmcv._ext', path) is not None:
             return None
         return ModuleSpec(fullname, self, origin='balkd_seg.compat')
 
@@ -51,6 +52,6 @@ class MMCVOpsPlaceholder(MetaPathFinder, Loader):
 
 
 def install_mmcv_ops_placeholder() -> None:
-    """Ask the placeholder after every other finder; calling it again changes nothing."""
+    """Ask the placeholder before every other finder; calling it again changes nothing."""
     if not any(isinstance(finder, MMCVOpsPlaceholder) for finder in sys.meta_path):
-        sys.meta_path.append(MMCVOpsPlaceholder())
+        sys.meta_path.insert(0, MMCVOpsPlaceholder())
