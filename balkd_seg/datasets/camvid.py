@@ -1,6 +1,7 @@
 """CamVid: 11 classes of driving frames, in the folders of the SegNet tutorial."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -25,7 +26,7 @@ class CamVidDataset(BaseSegDataset):
     Reference: Badrinarayanan et al., SegNet, https://arxiv.org/abs/1511.00561
     """
 
-    METAINFO = {
+    METAINFO: ClassVar[dict] = {
         'classes': (
             'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car',
             'pedestrian', 'bicyclist',
