@@ -1,0 +1,14 @@
+# Needs: data/camvid (data/README.md), and the teacher, trained on the same machine:
+# mim train mmsegmentation configs/baseline/baseline_pspnet-r34-d8_1xb8-800_camvid-128x160.py
+# mim train mmsegmentation configs/cwd/cwd_pspnet-r34-d8-to-pspnet-r18-d32_1xb8-400_camvid-128x160.py
+_base_ = [
+    '../_base_/pairs/pspnet-r34-d8-to-pspnet-r18-d32_camvid-scratch.py',
+    '../_base_/datasets/camvid-128x160.py',
+    '../_base_/schedules/cpu-400.py',
+    '../_base_/runtime.py',
+]
+model = dict(
+    student=dict(data_preprocessor=dict(size=_base_.crop_size)),
+    distill=[dict(type='ChannelwiseKLLoss', temperature=4.0, loss_weight=3.0)],
+)
+train_dataloader = dict(batch_size=8)
