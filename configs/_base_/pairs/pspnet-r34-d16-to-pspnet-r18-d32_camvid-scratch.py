@@ -1,4 +1,4 @@
-# The teacher is baseline_pspnet-r34-d8_1xb8-800_camvid-128x160; the student is the base below.
+# The teacher is baseline_pspnet-r34-d16_1xb8-800_camvid-128x160; the student is the base below.
 _base_ = '../models/pspnet-r18-d32_camvid-scratch.py'
 model = dict(
     _delete_=True,
@@ -6,8 +6,8 @@ model = dict(
     student=_base_.model,
     teacher=dict(
         config='mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-        backbone=dict(depth=34),
+        backbone=dict(depth=34, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
         decode_head=dict(num_classes=11),
-        checkpoint='work_dirs/baseline_pspnet-r34-d8_1xb8-800_camvid-128x160/iter_800.pth',
+        checkpoint='work_dirs/baseline_pspnet-r34-d16_1xb8-800_camvid-128x160/iter_800.pth',
     ),
 )

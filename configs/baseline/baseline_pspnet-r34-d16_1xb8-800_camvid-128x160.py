@@ -1,7 +1,7 @@
 # The teacher of the CPU-size CamVid configs, from scratch. Needs: data/camvid (data/README.md).
-# mim train mmsegmentation configs/baseline/baseline_pspnet-r34-d8_1xb8-800_camvid-128x160.py
+# mim train mmsegmentation configs/baseline/baseline_pspnet-r34-d16_1xb8-800_camvid-128x160.py
 _base_ = [
-    '../_base_/models/pspnet-r34-d8_camvid-scratch.py',
+    '../_base_/models/pspnet-r34-d16_camvid-scratch.py',
     '../_base_/datasets/camvid-128x160.py',
     '../_base_/schedules/cpu-800.py',
     '../_base_/runtime.py',
