@@ -30,6 +30,8 @@ class OfflineDistiller(BaseSegmentor):
         teacher: The same, with `checkpoint` (file or URL).
         distill: One dict per term: the loss (`type` and its arguments) and where it looks, see
             `DistillTerm`.
+        data_preprocessor: Unused; mmengine's Runner passes what a config has at its top level. Each
+            network brings its own in its model dict.
 
     Raises:
         ValueError: If a config, tap or loss setting is wrong.
@@ -41,7 +43,13 @@ class OfflineDistiller(BaseSegmentor):
 
     student: BaseSegmentor
 
-    def __init__(self, student: dict, teacher: dict, distill: list[dict]) -> None:
+    def __init__(
+        self,
+        student: dict,
+        teacher: dict,
+        distill: list[dict],
+        data_preprocessor: dict | None = None,
+    ) -> None:
         network = MODELS.build(resolve_model_config(student, 'student'))
         super().__init__(data_preprocessor=network.data_preprocessor)
         # The student's parts are the distiller's own, so that names are the stock ones; the
