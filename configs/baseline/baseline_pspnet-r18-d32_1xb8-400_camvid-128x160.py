@@ -1,4 +1,4 @@
-# The student alone, from scratch. Needs: data/camvid (data/README.md).
+# The student alone, CPU size. Needs data/camvid (data/README.md).
 # mim train mmsegmentation configs/baseline/baseline_pspnet-r18-d32_1xb8-400_camvid-128x160.py
 _base_ = [
     '../_base_/models/pspnet-r18-d32_camvid-scratch.py',

@@ -1,4 +1,4 @@
-# The teacher of the CPU-size CamVid configs, from scratch. Needs: data/camvid (data/README.md).
+# The teacher, CPU size. Needs data/camvid (data/README.md).
 # mim train mmsegmentation configs/baseline/baseline_pspnet-r34-d16_1xb8-800_camvid-128x160.py
 _base_ = [
     '../_base_/models/pspnet-r34-d16_camvid-scratch.py',

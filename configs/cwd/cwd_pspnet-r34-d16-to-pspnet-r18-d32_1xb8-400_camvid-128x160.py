@@ -1,6 +1,7 @@
-# Needs: data/camvid (data/README.md), and the teacher, trained on the same machine:
+# Needs data/camvid (data/README.md), and the teacher:
 # mim train mmsegmentation configs/baseline/baseline_pspnet-r34-d16_1xb8-800_camvid-128x160.py
-# mim train mmsegmentation configs/cwd/cwd_pspnet-r34-d16-to-pspnet-r18-d32_1xb8-400_camvid-128x160.py
+# mim train mmsegmentation \
+#   configs/cwd/cwd_pspnet-r34-d16-to-pspnet-r18-d32_1xb8-400_camvid-128x160.py
 _base_ = [
     '../_base_/pairs/pspnet-r34-d16-to-pspnet-r18-d32_camvid-scratch.py',
     '../_base_/datasets/camvid-128x160.py',

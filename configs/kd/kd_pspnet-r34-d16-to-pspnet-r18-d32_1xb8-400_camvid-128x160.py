@@ -1,4 +1,4 @@
-# Needs: data/camvid (data/README.md), and the teacher, trained on the same machine:
+# Needs data/camvid (data/README.md), and the teacher:
 # mim train mmsegmentation configs/baseline/baseline_pspnet-r34-d16_1xb8-800_camvid-128x160.py
 # mim train mmsegmentation configs/kd/kd_pspnet-r34-d16-to-pspnet-r18-d32_1xb8-400_camvid-128x160.py
 _base_ = [

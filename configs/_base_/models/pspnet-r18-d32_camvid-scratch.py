@@ -1,9 +1,2 @@
-# Output stride 32, BN in place of SyncBN, no ImageNet weights: trains on a CPU without a download.
-_base_ = './pspnet-r18.py'
-norm_cfg = dict(type='BN', requires_grad=True)
-model = dict(
-    pretrained=None,
-    backbone=dict(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1), norm_cfg=norm_cfg),
-    decode_head=dict(num_classes=11, norm_cfg=norm_cfg),
-    auxiliary_head=dict(num_classes=11, norm_cfg=norm_cfg),
-)
+_base_ = './pspnet-r18-d32_scratch.py'
+model = dict(decode_head=dict(num_classes=11), auxiliary_head=dict(num_classes=11))

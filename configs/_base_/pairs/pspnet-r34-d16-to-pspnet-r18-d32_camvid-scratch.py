@@ -1,4 +1,4 @@
-# The teacher is baseline_pspnet-r34-d16_1xb8-800_camvid-128x160; the student is the base below.
+# Taught by baseline_pspnet-r34-d16_1xb8-800_camvid-128x160; the student is the base below.
 _base_ = '../models/pspnet-r18-d32_camvid-scratch.py'
 model = dict(
     _delete_=True,

@@ -1,4 +1,4 @@
-# 400 iterations: minutes on a CPU. Validated once, at the end; a checkpoint now and then to resume from.
+# Minutes on a CPU: 400 iterations, validated once, at the end; checkpoints to resume from.
 _base_ = 'mmseg::_base_/schedules/schedule_40k.py'
 optim_wrapper = dict(optimizer=dict(lr=0.02, momentum=0.9, weight_decay=5e-4))
 param_scheduler = [

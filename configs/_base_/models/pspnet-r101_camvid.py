@@ -1,0 +1,2 @@
+_base_ = './pspnet-r101.py'
+model = dict(decode_head=dict(num_classes=11), auxiliary_head=dict(num_classes=11))

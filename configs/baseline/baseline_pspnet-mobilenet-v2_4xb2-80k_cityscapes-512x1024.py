@@ -1,0 +1,12 @@
+# The student alone, mmseg protocol. Needs data/cityscapes (data/README.md).
+# mim train mmsegmentation \
+#   configs/baseline/baseline_pspnet-mobilenet-v2_4xb2-80k_cityscapes-512x1024.py \
+#   --launcher pytorch --gpus 4
+_base_ = [
+    '../_base_/models/pspnet-mobilenet-v2.py',
+    '../_base_/datasets/cityscapes-512x1024.py',
+    'mmseg::_base_/schedules/schedule_80k.py',
+    '../_base_/runtime.py',
+]
+model = dict(data_preprocessor=dict(size=_base_.crop_size))
+train_dataloader = dict(batch_size=2)
