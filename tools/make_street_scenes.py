@@ -2,14 +2,18 @@
 
     python tools/make_street_scenes.py --out data/street_scenes
 
-MMSegmentation's own `CityscapesDataset` reads the result. A scene depends on the seed, its split, its
-number and its size alone: more scenes, or more processes, change none that were there before.
+MMSegmentation's own `CityscapesDataset` reads the result. A scene depends on the seed, its split,
+its number and its size alone, not on how many scenes or processes there are. Scenes that are there
+already are kept: the same command continues what was interrupted, larger counts add to it.
 """
 
 import argparse
+import json
 import os
+import shutil
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,9 +21,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import balkd_seg
 from balkd_seg.datasets.street_scenes import draw_scene
 
 SPLITS = ('train', 'val', 'test')
+FOLDERS = ('leftImg8bit', 'gtFine')
+RECIPE = 'recipe.json'  # what the scenes of a folder were made from
 SCENES_A_CITY = 500
 
 
@@ -34,16 +41,59 @@ def scene_paths(out: Path, split: str, index: int) -> tuple[Path, Path]:
 
 
 def write_scene(out: Path, seed: int, size: tuple[int, int], scene: tuple[str, int]) -> None:
-    """Draw one scene and write both files; the label, written last, marks it as complete."""
+    """Draw one scene and write its image and label, each in one step."""
     split, index = scene
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     for path, picture in zip(scene_paths(out, split, index), draw_scene(rng, size), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        done, encoded = cv2.imencode('.png', picture)
-        assert done
         part = path.with_suffix('.part')
-        part.write_bytes(encoded.tobytes())
+        part.write_bytes(cv2.imencode('.png', picture)[1].tobytes())
         part.replace(path)
+
+
+def prepare(out: Path, recipe: dict, force: bool) -> None:
+    """Make sure that `out` holds nothing but scenes of this recipe.
+
+    Raises:
+        ValueError: It holds other data. With `force`, other scenes of this tool are removed, but
+            never data that this tool did not make.
+    """
+    held = [out / name for name in FOLDERS if (out / name).exists()]
+    made_here = (out / RECIPE).is_file()
+    if held and not made_here:
+        raise ValueError(
+            f'Expected no data in {out}, but found {held[0]}, which this tool did not make '
+            f'(there is no {RECIPE}). Choose another --out'
+        )
+    found = json.loads((out / RECIPE).read_text()) if made_here else recipe
+    if found != recipe:
+        if not force:
+            raise ValueError(
+                f'Expected scenes of {recipe} in {out}, but found scenes of {found}. Choose '
+                'another --out, or --force to remove them'
+            )
+        for folder in held:
+            shutil.rmtree(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE).write_text(json.dumps(recipe) + '\n')
+
+
+def draw_all(draw: partial, scenes: list[tuple[str, int]], workers: int) -> None:
+    """Draw scenes in this or in more processes, and say how far it is."""
+    start = time.monotonic()
+
+    def report(done: Iterable) -> None:
+        for number, _ in enumerate(done, start=1):
+            if number % max(1, len(scenes) // 10) == 0 or number == len(scenes):
+                print(
+                    f'{number}/{len(scenes)} scenes, {time.monotonic() - start:.0f} s', flush=True
+                )
+
+    if workers > 1 and len(scenes) > 8:
+        with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            report(pool.map(draw, scenes, chunksize=4))
+    else:
+        report(map(draw, scenes))
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -57,9 +107,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_count(text: str) -> int:
-    """Read a number of scenes."""
+    """Read a whole number from 0 on."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f'expected a number from 0 on, but got {text!r}')
+        raise argparse.ArgumentTypeError(f'expected a whole number from 0 on, but got {text!r}')
     return int(text)
 
 
@@ -68,17 +118,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = partial(parser.add_argument, type=parse_count)
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
-    parser.add_argument('--train', type=parse_count, default=500, help='scenes (default 500)')
-    parser.add_argument('--val', type=parse_count, default=100, help='scenes (default 100)')
-    parser.add_argument('--test', type=parse_count, default=0, help='scenes (default 0)')
-    parser.add_argument('--size', type=parse_size, default=(512, 256), help='default 512x256')
-    parser.add_argument('--seed', type=parse_count, default=0, help='default 0')
-    parser.add_argument('--workers', type=parse_count, default=os.cpu_count(), help='processes')
+    add('--train', default=500, help='number of scenes (default: %(default)s)')
+    add('--val', default=100, help='number of scenes (default: %(default)s)')
+    add('--test', default=0, help='number of scenes (default: %(default)s)')
+    add('--seed', default=0, help='default: %(default)s')
+    add('--workers', default=os.cpu_count(), help='processes (default: %(default)s)')
     parser.add_argument(
-        '--force',
-        action='store_true',
-        help='write into a folder that holds scenes, replacing those of the same name',
+        '--size', type=parse_size, default=(512, 256), help='WIDTHxHEIGHT (default: 512x256)'
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='remove scenes of another seed or size in --out'
     )
     return parser.parse_args(argv)
 
@@ -86,36 +137,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the data set; return the exit status."""
     args = parse_args(argv)
-    held = [
-        str(args.out / name) for name in ('leftImg8bit', 'gtFine') if (args.out / name).exists()
-    ]
-    if held and not args.force:
-        print(
-            f'Expected a folder without data, but {" and ".join(held)} exist(s). '
-            'Choose another --out, or --force to replace scenes of the same name',
-            file=sys.stderr,
-        )
+    recipe = {'seed': args.seed, 'size': list(args.size), 'version': balkd_seg.__version__}
+    try:
+        prepare(args.out, recipe, args.force)
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 1
     counts = {split: getattr(args, split) for split in SPLITS}
-    scenes = [(split, index) for split, count in counts.items() for index in range(count)]
-    start = time.monotonic()
-    work = partial(write_scene, args.out, args.seed, args.size)
-    report_every = max(1, len(scenes) // 10)
-    with ProcessPoolExecutor(
-        max(1, min(args.workers, len(scenes))), initializer=_one_thread
-    ) as pool:
-        for number, _ in enumerate(pool.map(work, scenes, chunksize=8), start=1):
-            if number % report_every == 0 or number == len(scenes):
-                print(
-                    f'{number}/{len(scenes)} scenes, {time.monotonic() - start:.0f} s', flush=True
-                )
-    made = ', '.join(f'{count} {split}' for split, count in counts.items())
-    print(f'{args.out}: {made}, seed {args.seed}, {args.size[0]}x{args.size[1]}')
+    missing = [
+        (split, index)
+        for split, count in counts.items()
+        for index in range(count)
+        if not all(path.exists() for path in scene_paths(args.out, split, index))
+    ]
+    draw_all(partial(write_scene, args.out, args.seed, args.size), missing, args.workers)
+    wanted = ', '.join(f'{count} {split}' for split, count in counts.items())
+    print(f'{args.out}: {wanted}; {len(missing)} new, {sum(counts.values()) - len(missing)} kept')
     return 0
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
 
 
 if __name__ == '__main__':

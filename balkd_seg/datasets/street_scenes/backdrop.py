@@ -4,31 +4,31 @@ import cv2
 import numpy as np
 
 from . import labels
-from .canvas import SUPERSAMPLING, Canvas, grey, jitter, random_colour
-from .ground import noise_tile
+from .canvas import Canvas, grey, jitter, random_colour
+from .noise import noise_tile
 from .street import Street
 
 
 def draw_sky(rng: np.random.Generator, canvas: Canvas, street: Street) -> None:
     """Fill the whole canvas with a gradient from zenith to skyline, and clouds."""
     light = street.light
-    height = canvas.height
-    ramp = np.clip(np.arange(height) / max(street.camera.horizon, 1), 0, 1)[:, None, None] ** 1.3
-    sky = light.zenith * (1 - ramp) + light.skyline * ramp
-    sky = np.broadcast_to(sky, (height, canvas.width, 3)).astype(np.float32)
-    tile = cv2.resize(noise_tile(rng, 0.5), (canvas.width, height), interpolation=cv2.INTER_CUBIC)
+    height, width = canvas.height // 2, canvas.width // 2
+    ramp = np.clip(2 * np.arange(height) / max(street.camera.horizon, 1), 0, 1) ** 1.3
+    ramp = ramp[:, None, None].astype(np.float32)
+    sky = (light.zenith * (1 - ramp) + light.skyline * ramp).astype(np.float32)
+    tile = cv2.resize(noise_tile(rng, 0.5), (width, height), interpolation=cv2.INTER_LINEAR)
     cover = rng.uniform(0.2, 2.2)
     cloud = np.clip((tile + cover - 1.4) * rng.uniform(0.2, 0.7), 0, 0.85)[..., None]
     white = np.minimum(light.skyline * 1.1 + 12, 255) * rng.uniform(0.75, 1.05)
-    sky = np.clip(sky * (1 - cloud) + white * cloud, 0, 255).astype(np.uint8)
-    size = (canvas.width * SUPERSAMPLING, height * SUPERSAMPLING)
+    sky = np.clip(sky * (1 - cloud) + white.astype(np.float32) * cloud, 0, 255).astype(np.uint8)
+    size = canvas.image.shape[1::-1]
     canvas.image[:] = cv2.resize(sky, size, interpolation=cv2.INTER_LINEAR)
     canvas.label[:] = labels.SKY
 
 
 def draw_skyline(rng: np.random.Generator, canvas: Canvas, street: Street) -> None:
     """Draw far houses and trees along the horizon."""
-    canvas.depth = 110.0
+    canvas.set_depth(110.0)
     base = street.camera.horizon + 1.5
     for _ in range(int(rng.integers(4, 14))):
         x = rng.uniform(0, canvas.width)

@@ -3,6 +3,7 @@
 World axes: X to the right, `up` above the ground, Z ahead of the camera, all in metres.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +30,10 @@ class Camera:
     def project(self, points: np.ndarray) -> np.ndarray:
         """Map (..., 3) world points (X, up, Z) to (..., 2) pixels (x, y)."""
         scale = self.focal / np.maximum(points[..., 2], NEAR)
-        x = self.centre + points[..., 0] * scale
-        y = self.horizon + (self.height - points[..., 1]) * scale
-        return np.stack([x, y], axis=-1)
+        pixels = np.empty((*points.shape[:-1], 2))
+        pixels[..., 0] = self.centre + points[..., 0] * scale
+        pixels[..., 1] = self.horizon + (self.height - points[..., 1]) * scale
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,17 @@ class Frame:
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """Map (..., 3) local points (along, across, up) to world points (X, up, Z)."""
-        along, across, up = points[..., 0], points[..., 1], points[..., 2]
-        sin, cos = np.sin(self.angle), np.cos(self.angle)
-        return np.stack(
-            [self.x + along * sin + across * cos, up, self.z + along * cos - across * sin], axis=-1
-        )
+        along, across = points[..., 0], points[..., 1]
+        sin, cos = math.sin(self.angle), math.cos(self.angle)
+        world = np.empty(points.shape)
+        world[..., 0] = self.x + along * sin + across * cos
+        world[..., 1] = points[..., 2]
+        world[..., 2] = self.z + along * cos - across * sin
+        return world
 
     def eye(self) -> tuple[float, float, float]:
         """Return the camera's position in local coordinates (along, across, up)."""
-        sin, cos = np.sin(self.angle), np.cos(self.angle)
+        sin, cos = math.sin(self.angle), math.cos(self.angle)
         return (
             -self.x * sin - self.z * cos,
             -self.x * cos + self.z * sin,
@@ -77,8 +81,8 @@ class Frame:
     @property
     def foot(self) -> tuple[float, float]:
         """Pixel at which the origin touches the ground."""
-        x, y = self.camera.project(np.array([self.x, 0.0, self.z]))
-        return float(x), float(y)
+        camera = self.camera
+        return camera.centre + self.x * self.scale, camera.horizon + camera.height * self.scale
 
     @property
     def scale(self) -> float:

@@ -5,6 +5,7 @@ import numpy as np
 
 SUPERSAMPLING = 2
 _SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
+_LIMIT = 1 << 19  # OpenCV wants coordinates far below 2^31
 
 Colour = np.ndarray  # (3,) float BGR, 0 to 255
 
@@ -12,8 +13,7 @@ Colour = np.ndarray  # (3,) float BGR, 0 to 255
 class Canvas:
     """Image and label under construction, at twice the final size for smooth edges.
 
-    Coordinates are pixels of the final image. `depth` (metres) is the distance of what is being
-    drawn: colours fade into `haze` with it.
+    Coordinates are pixels of the final image.
 
     Args:
         size: Width and height of the final image in pixels.
@@ -28,8 +28,13 @@ class Canvas:
         self.label = np.full(shape, 255, np.uint8)
         self.haze = haze
         self.visibility = visibility
-        self.depth = 0.0
+        self.set_depth(0.0)
         self.glows: list[tuple[float, float, float, Colour]] = []
+
+    def set_depth(self, depth: float) -> None:
+        """Say how far away what is drawn next is, in metres: its colours fade into the haze."""
+        self._clear = float(np.exp(-depth / self.visibility))
+        self._veil = ((1 - self._clear) * self.haze).tolist()
 
     def polygon(self, points: np.ndarray, colour: Colour, label: int | None = None) -> None:
         """Fill one polygon; without `label` the label below stays.
@@ -88,9 +93,27 @@ class Canvas:
         """Remember a light; `photometry.finish` lets it shine."""
         self.glows.append((x, y, radius, colour))
 
-    def _ink(self, colour: Colour) -> tuple[float, ...]:
-        clear = np.exp(-self.depth / self.visibility)
-        return tuple(float(c) for c in np.clip(colour * clear + self.haze * (1 - clear), 0, 255))
+    def discs(
+        self, centres: np.ndarray, radii: np.ndarray, colours: np.ndarray, label: int
+    ) -> None:
+        """Fill many circles, the first one undermost.
+
+        Args:
+            centres: x and y, (K, 2).
+            radii: (K,).
+            colours: BGR, (K, 3).
+            label: Class of the pixels.
+        """
+        scale = SUPERSAMPLING << _SHIFT
+        inks = np.clip(colours * self._clear + self._veil, 0, 255).tolist()
+        fixed_radii = np.clip(radii * scale, 1, 1 << 18).astype(int).tolist()
+        for centre, radius, ink in zip(_fixed(centres).tolist(), fixed_radii, inks, strict=True):
+            cv2.circle(self.image, centre, radius, ink, -1, cv2.LINE_8, _SHIFT)
+            cv2.circle(self.label, centre, radius, label, -1, cv2.LINE_8, _SHIFT)
+
+    def _ink(self, colour: Colour) -> list[float]:
+        parts = zip(colour.tolist(), self._veil, strict=True)
+        return [min(max(part * self._clear + veil, 0.0), 255.0) for part, veil in parts]
 
 
 def grey(value: float) -> Colour:
@@ -115,9 +138,9 @@ def jitter(rng: np.random.Generator, colour: Colour, amount: float) -> Colour:
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    scale = SUPERSAMPLING << _SHIFT
-    return np.clip(np.asarray(points) * scale, -(1 << 19), 1 << 19).astype(np.int32)
+    scaled = points * float(SUPERSAMPLING << _SHIFT)
+    return np.minimum(np.maximum(scaled, -_LIMIT), _LIMIT).astype(np.int32)
 
 
 def _clip(value: float) -> int:
-    return int(min(max(value, -(1 << 19)), 1 << 19))
+    return int(min(max(value, -_LIMIT), _LIMIT))

@@ -4,26 +4,27 @@ import cv2
 import numpy as np
 
 from . import labels
-from .canvas import SUPERSAMPLING, Canvas, Colour, grey, random_colour
+from .canvas import SUPERSAMPLING, Canvas, Colour, grey
+from .noise import TILE, noise_tile
 from .street import Street, road_colour
-
-_TILE = 256  # pixels of the noise tile; a power of two
 
 
 def draw_ground(rng: np.random.Generator, canvas: Canvas, street: Street) -> None:
     """Fill everything below the horizon."""
     top = int(np.ceil(street.camera.horizon))
-    rows = np.arange(top, canvas.height) + 0.5
+    rows = np.arange(top, canvas.height, dtype=np.float32) + 0.5
     z = street.camera.focal * street.camera.height / (rows - street.camera.horizon + 0.3)
-    columns = (np.arange(canvas.width) + 0.5 - street.camera.centre) / street.camera.focal
-    u = columns * z[:, None] - street.middle(z)[:, None]
-    z = np.broadcast_to(z[:, None], u.shape)
+    z = z[:, None]  # (rows, 1), broadcasts against u, (rows, columns)
+    columns = (
+        np.arange(canvas.width, dtype=np.float32) + 0.5 - street.camera.centre
+    ) / street.camera.focal
+    u = columns * z - street.middle(z)
 
     zones, zone_labels, colours = _zones(rng, street)
     zone = np.searchsorted(zones, u)
     if street.crossing is not None:
         start, end = street.crossing
-        zone[(z > start) & (z < end)] = len(zones) // 2
+        zone[((z > start) & (z < end))[:, 0]] = len(zones) // 2
     label = zone_labels[zone]
     colour = colours[zone]
     road = label == labels.ROAD
@@ -49,9 +50,9 @@ def _zones(rng: np.random.Generator, street: Street) -> tuple[np.ndarray, np.nda
     side = [labels.TERRAIN, labels.SIDEWALK, labels.TERRAIN, labels.SIDEWALK, labels.SIDEWALK]
     side_colours = [yard, walk, grass, kerb, kerb]
     return (
-        np.array(edges),
+        np.array(edges, np.float32),
         np.array([*side, labels.ROAD, *side[::-1]], np.uint8),
-        np.stack([*side_colours, road, *side_colours[::-1]]),
+        np.stack([*side_colours, road, *side_colours[::-1]]).astype(np.float32),
     )
 
 
@@ -62,38 +63,24 @@ def _grass(rng: np.random.Generator) -> Colour:
     return (mix[0] * fresh + mix[1] * dry + mix[2] * earth) * rng.uniform(0.6, 1.25)
 
 
-def noise_tile(rng: np.random.Generator, persistence: float = 0.6) -> np.ndarray:
-    """Return (256, 256) float32 noise of zero mean and unit deviation that tiles."""
-    total = np.zeros((_TILE, _TILE), np.float32)
-    for octave in range(3, 9):
-        cells = rng.standard_normal((1 << octave, 1 << octave)).astype(np.float32)
-        wrapped = np.pad(cells, 1, mode='wrap')
-        grid = (np.arange(_TILE, dtype=np.float32) + 0.5) * (1 << octave) / _TILE + 0.5
-        rows, columns = np.meshgrid(grid, grid, indexing='ij')
-        total += persistence**octave * cv2.remap(wrapped, columns, rows, cv2.INTER_LINEAR)
-    total -= total.mean()
-    return total / total.std()
-
-
 def _texture(
     rng: np.random.Generator, u: np.ndarray, z: np.ndarray, label: np.ndarray
 ) -> np.ndarray:
     """Return brightness factors around 1: grain, patches, and the joints of pavings."""
-    tile = noise_tile(rng)
+    tile = noise_tile(rng, 0.6)
     fine, coarse = rng.uniform(14, 30), rng.uniform(2, 6)
-    strength = np.select(
-        [label == labels.ROAD, label == labels.TERRAIN], [rng.uniform(0.02, 0.09), 0.16], 0.06
-    )
+    strength = np.full(256, 0.06, np.float32)
+    strength[[labels.ROAD, labels.TERRAIN]] = rng.uniform(0.02, 0.09), 0.16
     near = np.minimum(1, 18 / z)
-    grain = tile[(z * fine).astype(int) % _TILE, (u * fine).astype(int) % _TILE]
-    patches = tile[(z * coarse).astype(int) % _TILE, (u * coarse).astype(int) % _TILE]
-    factor = 1 + strength * (near * grain + 0.7 * patches)
+    grain = tile[(z * fine).astype(int) % TILE, (u * fine).astype(int) % TILE]
+    patches = tile[(z * coarse).astype(int) % TILE, (u * coarse).astype(int) % TILE]
+    factor = 1 + strength[label] * (near * grain + 0.5 * patches)
+    paved = np.zeros(256, bool)
+    paved[[labels.SIDEWALK, labels.ROAD]] = rng.random() < 0.7, rng.random() < 0.15
     stone = rng.uniform(0.4, 1.2)
-    joint = (np.mod(u, stone) < 0.05 * stone + 0.002 * z) | (np.mod(z, stone) < 0.05 * stone)
-    paved = (label == labels.SIDEWALK) if rng.random() < 0.7 else np.zeros_like(joint)
-    if rng.random() < 0.15:  # cobbled road
-        paved = paved | (label == labels.ROAD)
-    return np.where(paved & joint, factor * (1 - 0.25 * near), factor)
+    columns, rows = u / stone, z / stone
+    joint = (columns - np.floor(columns) < 0.06 + 0.002 * z) | (rows - np.floor(rows) < 0.06)
+    return np.where(paved[label] & joint, factor * (1 - 0.25 * near), factor)
 
 
 def _mark(
@@ -116,7 +103,7 @@ def _mark(
         for index, edge in enumerate(street.lanes):
             border = index in (0, len(street.lanes) - 1)
             if not border or rng.random() < 0.4:
-                line = np.abs(u - edge) < width / 2 + 0.0004 * z
+                line = np.abs(u - np.float32(edge)) < width / 2 + 0.0004 * z
                 painted |= line & outside & (border | dashed)
     zebra = (np.abs(z - start + 2.5) < 1.4) | (np.abs(z - end - 2.5) < 1.4)
     if rng.random() < 0.7:

@@ -5,7 +5,7 @@ import numpy as np
 
 from . import labels
 from .canvas import SUPERSAMPLING, Canvas, random_colour
-from .ground import noise_tile
+from .noise import noise_tile
 from .street import Light
 
 
@@ -16,22 +16,31 @@ def finish(rng: np.random.Generator, canvas: Canvas, light: Light) -> tuple[np.n
         Image (H, W, 3) uint8 BGR and label (H, W) uint8.
     """
     size = canvas.width, canvas.height
-    image = cv2.resize(canvas.image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(canvas.image, size, interpolation=cv2.INTER_AREA)
+    image: np.ndarray = small.astype(np.float32)
     label = np.ascontiguousarray(canvas.label[::SUPERSAMPLING, ::SUPERSAMPLING])
-    image *= _surface(rng, label)[..., None]
-    image *= (light.exposure * light.tint).astype(np.float32)
+    gain = _surface(rng, label) * _vignette(rng, size)
+    image *= gain[..., None] * (light.exposure * light.tint).astype(np.float32)
     _add_glows(image, canvas, light)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.9))
-    image *= _vignette(rng, size)[..., None]
-    image += rng.standard_normal(image.shape, np.float32) * rng.uniform(1.5, 7)
-    contrast = rng.uniform(0.85, 1.15)
-    image = (image - 110 * light.exposure) * contrast + 110 * light.exposure + rng.normal(0, 4)
+    contrast, middle = rng.uniform(0.85, 1.15), 110 * light.exposure
+    image = image * contrast + (middle * (1 - contrast) + rng.normal(0, 4))
+    image += _sensor_noise(rng, size)
     return np.clip(image, 0, 255).astype(np.uint8), label
+
+
+def _sensor_noise(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Return (H, W, 3) noise: a fine one of the brightness and a coarser one of the colour."""
+    width, height = size
+    strength = np.float32(rng.uniform(1.5, 7))
+    grey_noise = rng.standard_normal((height, width, 1), np.float32)
+    colour_noise = rng.standard_normal((height // 2 + 1, width // 2 + 1, 3), np.float32)
+    return strength * (grey_noise + 0.7 * cv2.resize(colour_noise, size))
 
 
 def draw_bonnet(rng: np.random.Generator, canvas: Canvas, light: Light) -> None:
     """Draw the car that carries the camera along the lower edge; its label is ignored."""
-    canvas.depth = 0.0
+    canvas.set_depth(0.0)
     x = np.linspace(-0.05, 1.05, 24)
     rise = rng.uniform(0.03, 0.11) * canvas.height
     middle = rng.uniform(0.45, 0.55)
@@ -50,7 +59,7 @@ def draw_bonnet(rng: np.random.Generator, canvas: Canvas, light: Light) -> None:
 def _surface(rng: np.random.Generator, label: np.ndarray) -> np.ndarray:
     """Return brightness factors: every surface is a little uneven, the sky is not."""
     height, width = label.shape
-    tile = noise_tile(rng, 0.75)
+    tile = noise_tile(rng, 0.95)
     rows = -(-height // len(tile))
     columns = -(-width // len(tile))
     field = np.tile(tile, (rows, columns))[:height, :width]
@@ -64,7 +73,9 @@ def _add_glows(image: np.ndarray, canvas: Canvas, light: Light) -> None:
     if not canvas.glows:
         return
     scale = 4
-    shine = np.zeros((canvas.height // scale + 1, canvas.width // scale + 1, 3), np.float32)
+    shine: np.ndarray = np.zeros(
+        (canvas.height // scale + 1, canvas.width // scale + 1, 3), np.float32
+    )
     for x, y, radius, colour in canvas.glows:
         centre = (int(np.clip(x / scale, -999, 9999)), int(np.clip(y / scale, -999, 9999)))
         size = int(np.clip(radius / scale, 1, 60))

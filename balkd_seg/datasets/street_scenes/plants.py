@@ -26,15 +26,12 @@ def draw_foliage(
     size = radius * frame.scale
     if x + 1.3 * size < 0 or x - 1.3 * size > canvas.width:
         return
-    count = int(np.clip(size * size / 14, 7, 110))
-    angle, distance = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.uniform(0, 1, count))
-    dx, dy = distance * np.cos(angle), distance * np.sin(angle)
+    count = int(np.clip(size * size / 18, 6, 75))
+    angle, distance = rng.uniform(0, 2 * np.pi, count), np.sort(np.sqrt(rng.uniform(0, 1, count)))
+    offsets = (distance * np.stack([np.cos(angle), np.sin(angle)]))[:, ::-1].T
     radii = size * rng.uniform(0.13, 0.38, count) * min(1.6, 1 + 4 / max(size, 1))
-    light = 0.8 - 0.35 * dy + 0.16 * rng.normal(size=count)
-    for k in np.argsort(distance)[::-1]:
-        canvas.disc(
-            x + dx[k] * size, y + dy[k] * size, radii[k], colour * light[k], labels.VEGETATION
-        )
+    light = 0.8 - 0.35 * offsets[:, 1] + 0.16 * rng.normal(size=count)
+    canvas.discs(offsets * size + [x, y], radii, light[:, None] * colour, labels.VEGETATION)
 
 
 def draw_tree(rng: np.random.Generator, canvas: Canvas, frame: Frame, light: Light) -> None:
@@ -55,3 +52,10 @@ def draw_tree(rng: np.random.Generator, canvas: Canvas, frame: Frame, light: Lig
         radius = crown * ((1.1 - 0.75 * step) if conifer else rng.uniform(0.7, 1.0))
         up = height * (0.45 + 0.45 * step) if conifer else height - crown * rng.uniform(0.7, 1.7)
         draw_foliage(rng, canvas, frame, up, radius, colour)
+
+
+def draw_bush(rng: np.random.Generator, canvas: Canvas, frame: Frame) -> None:
+    """Draw a low bush."""
+    radius = rng.uniform(0.4, 1.0)
+    colour = np.array([45.0, 90, 65]) * rng.uniform(0.6, 1.4)
+    draw_foliage(rng, canvas, frame, radius, radius, colour)

@@ -69,19 +69,23 @@ class Street:
     crossing: tuple[float, float] | None
     track: float | None
 
-    def middle(self, z: np.ndarray | float) -> np.ndarray | float:
+    def middle(self, z: np.ndarray) -> np.ndarray:
         """Return the world X of the road's middle at distance z."""
         return self.slope * z + 0.5 * self.curvature * z * z - self.offset
 
     def frame(self, u: float, z: float, turn: float = 0.0) -> Frame:
         """Return the frame of an object at (u, z), turned against the road by `turn` radians."""
         heading = float(np.arctan(self.slope + self.curvature * z))
-        return Frame(self.camera, float(self.middle(z)) + u, z, heading + turn)
+        return Frame(self.camera, float(self.middle(np.asarray(z))) + u, z, heading + turn)
 
     def points(self, u: np.ndarray | float, up: np.ndarray | float, z: np.ndarray) -> np.ndarray:
         """Project points given in road coordinates to pixels, (..., 2)."""
-        u, up, z = np.broadcast_arrays(u, up, z)
-        return self.camera.project(np.stack([self.middle(z) + u, up, z], axis=-1))
+        shape = np.broadcast_shapes(np.shape(u), np.shape(up), z.shape)
+        world = np.empty((*shape, 3))
+        world[..., 0] = self.middle(z) + u
+        world[..., 1] = up
+        world[..., 2] = z
+        return self.camera.project(world)
 
 
 def random_light(rng: np.random.Generator) -> Light:
@@ -133,8 +137,8 @@ def random_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
     lanes = tuple(lane * (k - left) for k in range(left + right + 1))
     parking = rng.choice([0.3, 2.3], size=2, p=[0.4, 0.6])
     kerbs = (lanes[0] - parking[0], lanes[-1] + parking[1])
-    verges = rng.choice([0.0, 1.0], size=2, p=[0.65, 0.35]) * rng.uniform(1, 3.5, 2)
-    walks = rng.uniform(1.6, 5.0, 2) + rng.choice([0, 5], size=2, p=[0.8, 0.2])
+    verges = rng.choice([0.0, 1.0], size=2, p=[0.7, 0.3]) * rng.uniform(1, 3.5, 2)
+    walks = rng.uniform(2.2, 5.5, 2) + rng.choice([0, 5], size=2, p=[0.8, 0.2])
     fronts = (kerbs[0] - verges[0] - walks[0], kerbs[1] + verges[1] + walks[1])
     start = rng.uniform(14, 55)
     return Street(
@@ -147,7 +151,7 @@ def random_street(rng: np.random.Generator, size: tuple[int, int]) -> Street:
         kerbs=kerbs,
         verges=(float(verges[0]), float(verges[1])),
         fronts=fronts,
-        crossing=(start, start + rng.uniform(7, 12)) if rng.random() < 0.5 else None,
+        crossing=(start, start + rng.uniform(7, 12)) if rng.random() < 0.6 else None,
         track=lanes[left] - lane / 2 if rng.random() < 0.3 else None,
     )
 
