@@ -1,6 +1,5 @@
 # mmseg's pspnet_r18-d8: output stride 8, ImageNet weights, 19 classes. Configs set the crop size.
 _base_ = 'mmseg::_base_/models/pspnet_r50-d8.py'
-data_preprocessor = None  # the model has its own; mmengine would hand this one to a distiller
 model = dict(
     pretrained='open-mmlab://resnet18_v1c',
     backbone=dict(depth=18),

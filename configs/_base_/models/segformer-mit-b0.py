@@ -1,6 +1,5 @@
 # mmseg's segformer_mit-b0 for Cityscapes: ImageNet weights, 19 classes, tested in windows.
 _base_ = 'mmseg::_base_/models/segformer_mit-b0.py'
-data_preprocessor = None  # the model has its own; mmengine would hand this one to a distiller
 checkpoint = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/mit_b0_20220624-7e0fe6dd.pth'
 model = dict(
     backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
