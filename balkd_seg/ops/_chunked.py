@@ -1,7 +1,7 @@
 """Balanced divergence in constant memory: tile by tile, gradients in the forward pass.
 
-Legend: N images, C classes, (H, W) output size. A tile is a few images times a band of rows with all
-classes ('classes'), or a few whole channel maps of one image ('positions').
+Legend: N images, C classes, (H, W) output size. A tile is a band of rows with all classes,
+of several images if these are small ('classes'), or a few channel maps of one image ('positions').
 """
 
 from collections.abc import Iterator

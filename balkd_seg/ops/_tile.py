@@ -20,11 +20,16 @@ from balkd_seg.ops._types import UNBOUNDED, Terms
 
 
 class Softmax(NamedTuple):
-    """Exponentials of shifted student logits and the sums of both networks, at one temperature."""
+    """Exponentials of the student's shifted logits at one temperature, and both networks' sums."""
 
     student: Tensor
     student_sum: Tensor
     teacher_sum: Tensor
+
+    @classmethod
+    def of(cls, student: Tensor, teacher: Tensor) -> 'Softmax':
+        """Sum the exponentials over classes."""
+        return cls(student, student.sum(1, keepdim=True), teacher.sum(1, keepdim=True))
 
     def log_ratio(self) -> Tensor:
         """Return log S_t - log S_s."""
@@ -41,7 +46,7 @@ def divergence_tile(
         teacher: (B, K, ...), overwritten.
         keep: (B, 1, ...), bool: the units that count.
         terms: Weights and temperatures.
-        out: Where the gradient goes, (B, K, ...); a tile's own memory if None.
+        out: Where the gradient goes, (B, K, ...); fresh memory if None.
 
     Returns:
         (4,) sums of loss, forward, reverse and agreement over kept units; gradient of the loss
@@ -52,14 +57,8 @@ def divergence_tile(
     teacher.sub_(teacher.amax(1, keepdim=True))
     agreement = (student + teacher).amax(1, keepdim=True) == 0
     gap = teacher - student
-    reverse_softmax = None
-    if tau_r != tau_f:  # before the tiles are overwritten
-        teacher_sum = teacher.div(tau_r).exp_().sum(1, keepdim=True)
-        exps = student.div(tau_r).exp_()
-        reverse_softmax = Softmax(exps, exps.sum(1, keepdim=True), teacher_sum)
-    q, p = student.div_(tau_f).exp_(), teacher.div_(tau_f).exp_()
-    at_f = Softmax(q, q.sum(1, keepdim=True), p.sum(1, keepdim=True))
-    at_r = reverse_softmax or at_f
+    at_f, at_r = _softmaxes(student, teacher, tau_f, tau_r)
+    p = teacher
     pull = (p * gap).sum(1, keepdim=True) / at_f.teacher_sum
     forward = tau_f**2 * (pull / tau_f - at_f.log_ratio())
     mean_gap = (at_r.student * gap).sum(1, keepdim=True) / at_r.student_sum
@@ -77,18 +76,40 @@ def divergence_tile(
     return stats, torch.where(keep & ~unbounded, gradient, gradient.new_zeros(()), out=out)
 
 
+def _softmaxes(
+    student: Tensor, teacher: Tensor, tau_f: float, tau_r: float
+) -> tuple[Softmax, Softmax]:
+    """Exponentiate at both temperatures, in place; the teacher's tile ends up at tau_f.
+
+    Temperatures with a ratio of 2 take half the exponentials: exp(z / tau) = exp(z / 2 tau)^2.
+    """
+    if tau_r == 2 * tau_f:
+        at_r = Softmax.of(_exp_(student, tau_r), _exp_(teacher, tau_r))
+        return Softmax.of(student * student, teacher.square_()), at_r
+    if tau_f not in (tau_r, 2 * tau_r):
+        at_r = Softmax.of(student.div(tau_r).exp_(), teacher.div(tau_r).exp_())
+        return Softmax.of(_exp_(student, tau_f), _exp_(teacher, tau_f)), at_r
+    at_f = Softmax.of(_exp_(student, tau_f), _exp_(teacher, tau_f))
+    return at_f, at_f if tau_f == tau_r else Softmax.of(student * student, teacher * teacher)
+
+
+def _exp_(logits: Tensor, temperature: float) -> Tensor:
+    return (logits if temperature == 1 else logits.div_(temperature)).exp_()
+
+
 def _gradient(
     gap: Tensor, mean_gap: Tensor, p: Tensor, at_f: Softmax, at_r: Softmax, terms: Terms
 ) -> Tensor:
     """Return w_f tau_f (q - p) - w_r q (d - mean d), overwriting `gap` and the exponentials."""
     scale = terms.forward_weight * terms.forward_temperature
+    q = at_f.student
     if terms.reverse_weight == 0:
-        return at_f.student.mul_(scale / at_f.student_sum).sub_(p.mul_(scale / at_f.teacher_sum))
+        return q.mul_(scale / at_f.student_sum).sub_(p.mul_(scale / at_f.teacher_sum))
     gap.sub_(mean_gap).mul_(-terms.reverse_weight / at_r.student_sum)
     if terms.forward_weight == 0:
         return gap.mul_(at_r.student)
     if at_r is at_f:
-        gap.add_(scale / at_f.student_sum).mul_(at_f.student)
+        gap.add_(scale / at_f.student_sum).mul_(q)
     else:
-        gap.mul_(at_r.student).add_(at_f.student.mul_(scale / at_f.student_sum))
+        gap.mul_(at_r.student).add_(q.mul_(scale / at_f.student_sum))
     return gap.sub_(p.mul_(scale / at_f.teacher_sum))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._chunked import chunked
 from balkd_seg.ops._checks import check_choice, check_logits, check_settings, check_target
+from balkd_seg.ops._chunked import chunked
 from balkd_seg.ops._masks import valid_pixels
 from balkd_seg.ops._types import Terms
 from balkd_seg.ops.reference import reference
