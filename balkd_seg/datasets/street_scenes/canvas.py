@@ -5,7 +5,7 @@ import numpy as np
 
 SUPERSAMPLING = 2
 _SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
-_LIMIT = 1 << 19  # OpenCV wants coordinates far below 2^31
+_LIMIT = 1 << 14  # pixels; OpenCV wants coordinates far below 2^31
 
 Colour = np.ndarray  # (3,) float BGR, 0 to 255
 
@@ -82,16 +82,11 @@ class Canvas:
         self, x: float, y: float, radius: float, colour: Colour, label: int | None = None
     ) -> None:
         """Fill a circle."""
-        scale = SUPERSAMPLING << _SHIFT
-        centre = (_clip(x * scale), _clip(y * scale))
-        fixed_radius = max(1, min(int(radius * scale), 1 << 18))
-        cv2.circle(self.image, centre, fixed_radius, self._ink(colour), -1, cv2.LINE_8, _SHIFT)
+        centre = (_whole(x), _whole(y))
+        size = max(1, _whole(radius))
+        cv2.circle(self.image, centre, size, self._ink(colour), -1)
         if label is not None:
-            cv2.circle(self.label, centre, fixed_radius, label, -1, cv2.LINE_8, _SHIFT)
-
-    def glow(self, x: float, y: float, radius: float, colour: Colour) -> None:
-        """Remember a light; `photometry.finish` lets it shine."""
-        self.glows.append((x, y, radius, colour))
+            cv2.circle(self.label, centre, size, label, -1)
 
     def discs(
         self, centres: np.ndarray, radii: np.ndarray, colours: np.ndarray, label: int
@@ -104,12 +99,16 @@ class Canvas:
             colours: BGR, (K, 3).
             label: Class of the pixels.
         """
-        scale = SUPERSAMPLING << _SHIFT
         inks = np.clip(colours * self._clear + self._veil, 0, 255).tolist()
-        fixed_radii = np.clip(radii * scale, 1, 1 << 18).astype(int).tolist()
-        for centre, radius, ink in zip(_fixed(centres).tolist(), fixed_radii, inks, strict=True):
-            cv2.circle(self.image, centre, radius, ink, -1, cv2.LINE_8, _SHIFT)
-            cv2.circle(self.label, centre, radius, label, -1, cv2.LINE_8, _SHIFT)
+        whole = np.clip(centres * SUPERSAMPLING, -_LIMIT, _LIMIT).astype(int).tolist()
+        sizes = np.clip(radii * SUPERSAMPLING, 1, _LIMIT).astype(int).tolist()
+        for centre, size, ink in zip(whole, sizes, inks, strict=True):
+            cv2.circle(self.image, centre, size, ink, -1)
+            cv2.circle(self.label, centre, size, label, -1)
+
+    def glow(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """Remember a light; `photometry.finish` lets it shine."""
+        self.glows.append((x, y, radius, colour))
 
     def _ink(self, colour: Colour) -> list[float]:
         parts = zip(colour.tolist(), self._veil, strict=True)
@@ -139,8 +138,9 @@ def jitter(rng: np.random.Generator, colour: Colour, amount: float) -> Colour:
 
 def _fixed(points: np.ndarray) -> np.ndarray:
     scaled = points * float(SUPERSAMPLING << _SHIFT)
-    return np.minimum(np.maximum(scaled, -_LIMIT), _LIMIT).astype(np.int32)
+    limit = _LIMIT << _SHIFT
+    return np.minimum(np.maximum(scaled, -limit), limit).astype(np.int32)
 
 
-def _clip(value: float) -> int:
-    return int(min(max(value, -_LIMIT), _LIMIT))
+def _whole(value: float) -> int:
+    return int(min(max(value * SUPERSAMPLING, -_LIMIT), _LIMIT))

@@ -33,9 +33,9 @@ def _sensor_noise(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray
     """Return (H, W, 3) noise: a fine one of the brightness and a coarser one of the colour."""
     width, height = size
     strength = np.float32(rng.uniform(1.5, 7))
-    grey_noise = rng.standard_normal((height, width, 1), np.float32)
-    colour_noise = rng.standard_normal((height // 2 + 1, width // 2 + 1, 3), np.float32)
-    return strength * (grey_noise + 0.7 * cv2.resize(colour_noise, size))
+    grey_noise = strength * rng.standard_normal((height, width, 1), np.float32)
+    coarse = 0.7 * strength * rng.standard_normal((height // 2, width // 2, 3), np.float32)
+    return grey_noise + cv2.resize(coarse, size)
 
 
 def draw_bonnet(rng: np.random.Generator, canvas: Canvas, light: Light) -> None:

@@ -1,5 +1,6 @@
 """Solids of the kind a vehicle is made of: a side view pulled across a width."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,12 +90,13 @@ class Solid:
             paint = body * self._shade(light, 0.0, side, 0.0)
             canvas.polygon(self.on_side(self.outline), paint, label)
 
-    def _normal(self, index: int) -> np.ndarray:
-        first, last = self.edge(index)
-        along, up = last - first
-        return np.array([up, -along]) / max(float(np.hypot(along, up)), 1e-6)
+    def _normal(self, index: int) -> tuple[float, float]:
+        (along_0, up_0), (along_1, up_1) = self.edge(index)
+        along, up = along_1 - along_0, up_1 - up_0
+        length = max(math.hypot(along, up), 1e-6)
+        return up / length, -along / length
 
     def _shade(self, light: Light, along: float, across: float, up: float) -> float:
-        sin, cos = np.sin(self.frame.angle), np.cos(self.frame.angle)
+        sin, cos = math.sin(self.frame.angle), math.cos(self.frame.angle)
         normal = np.array([along * sin + across * cos, up, along * cos - across * sin])
         return light.shade(normal)

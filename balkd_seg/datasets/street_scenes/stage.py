@@ -9,6 +9,8 @@ import numpy as np
 from .canvas import Canvas
 from .street import Street
 
+REACH = 7.0  # metres; no object but a tram reaches farther from its middle
+
 
 class Stage:
     """Everything that is to be drawn, each with its distance.
@@ -30,8 +32,11 @@ class Stage:
     def stand(
         self, draw: Callable[..., None], u: float, z: float, *args: Any, turn: float = 0.0
     ) -> None:
-        """Remember to call `draw(rng, canvas, frame, *args)` for an object at (u, z)."""
-        self.put(z, draw, self.street.frame(u, z, turn), *args)
+        """Remember to call `draw(rng, canvas, frame, *args)` for an object at (u, z), if seen."""
+        frame = self.street.frame(u, z, turn)
+        reach = REACH * frame.scale
+        if -reach < frame.foot[0] < self.canvas.width + reach:
+            self.put(z, draw, frame, *args)
 
     def play(self) -> None:
         """Draw everything, the farthest first."""
