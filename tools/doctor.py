@@ -186,16 +186,15 @@ def check_stock_commands() -> Finding:
             return Finding('note', name, text, f'unset {variable}')
     entries = metadata.entry_points().select(group='torch.backends')
     if not any(entry.value == 'balkd_seg.compat:autoload' for entry in entries):
-        text = 'balkd_seg is not installed with its entry point, which PyTorch looks for'
-        return Finding('wrong', name, text, INSTALL)
+        return Finding('wrong', name, 'the entry point for PyTorch is not installed', INSTALL)
     with tempfile.TemporaryDirectory() as elsewhere:
         run = subprocess.run(
             [sys.executable, '-W', 'ignore', '-c', STOCK_PROBE],
             cwd=elsewhere, capture_output=True, text=True, check=False,
         )  # fmt: skip
     if run.returncode:
-        last = (run.stderr.strip().splitlines() or ['killed'])[-1][:200]
-        return Finding('wrong', name, f'mmseg alone does not run ({last})', INSTALL)
+        text = (run.stderr.strip().splitlines() or ['killed'])[-1][:200]
+        return Finding('wrong', name, f'mmseg alone does not run ({text})', INSTALL)
     return Finding('ok', name, 'mmseg imports and checkpoints load without balkd_seg being named')
 
 
@@ -263,9 +262,7 @@ def find_all(data: Path) -> Iterator[Finding]:
 
 def main(argv: list[str] | None = None) -> int:
     """Print every finding; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data', type=Path, default=Path('data'), help='default: ./data')
     args = parser.parse_args(argv)
     wrong = 0
