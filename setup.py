@@ -11,7 +11,7 @@ MIM_EXTENSION = ('configs', 'tools', 'model-index.yml')
 
 TORCH = ['torch>=2.6']
 OPENMMLAB = ['mmengine>=0.10.7', 'mmsegmentation>=1.2.2', 'ftfy', 'regex', 'openmim>=0.3.9']
-# openxlab 0.1+ pulls setuptools below 61; mim and mmengine import pkg_resources, gone in setuptools 81.
+# openxlab 0.1+ pulls setuptools below 61; mim and mmengine import pkg_resources, gone in 81.
 PINS = ['openxlab<0.1', 'setuptools>=77.0.3,<81']
 
 

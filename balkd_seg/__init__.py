@@ -1,7 +1,7 @@
 """Balanced knowledge distillation for MMSegmentation.
 
-Importing the package makes stock OpenMMLab run on today's PyTorch (`balkd_seg.compat`) and registers
-the losses, distillers, datasets and hooks in mmseg's registries. A config does it by
+Importing the package makes stock OpenMMLab run on today's PyTorch (`balkd_seg.compat`) and
+registers the losses, distillers, datasets and hooks in mmseg's registries. A config does it by
 `custom_imports = dict(imports=['balkd_seg'], allow_failed_imports=False)`.
 """
 
@@ -9,8 +9,8 @@ import torch
 
 __version__ = '0.1.0'
 
-# PyTorch loads our entry point (`compat.autoload`) at the end of its own import. Such an early import
-# must stay light: it registers nothing, and `autoload` forgets it so that a later one does.
+# PyTorch loads our entry point (`compat.autoload`) at the end of its own import. Such an early
+# import must stay light: it registers nothing, and `autoload` forgets it so that a later one does.
 if not getattr(torch.__spec__, '_initializing', False):
     from balkd_seg import compat
 

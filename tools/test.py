@@ -7,9 +7,9 @@ import argparse
 import os
 from pathlib import Path
 
-import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from mmengine.config import Config, DictAction
 
+import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from balkd_seg.compat.cpu_distributed import build_runner
 
 
@@ -28,7 +28,10 @@ def parse_args() -> argparse.Namespace:
         '--cfg-options', nargs='+', action=DictAction, help='override config values: key=value'
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -8,9 +8,9 @@ import argparse
 import os
 from pathlib import Path
 
-import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from mmengine.config import Config, DictAction
 
+import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from balkd_seg.compat.cpu_distributed import build_runner
 
 
@@ -20,7 +20,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: ./work_dirs/NAME)')
+    parser.add_argument(
+        '--work-dir', help='where logs and checkpoints go (default: ./work_dirs/NAME)'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -35,7 +37,10 @@ def parse_args() -> argparse.Namespace:
         help='override config values: key=value, nested keys by dots, lists as key="[a,b]"',
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -14,7 +14,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
     """mmengine's `AmpOptimWrapper`, which on a CPU computes in bfloat16.
 
     Registered in mmseg's scope, it is what `AmpOptimWrapper` means in an mmseg config. On an
-    accelerator it is the original. On a CPU, bfloat16 needs no loss scaling: the scaler is disabled.
+    accelerator it is the original. On a CPU, bfloat16 needs no loss scaling: its scaler is off.
 
     Args:
         loss_scale: As in mmengine; unused on a CPU.

@@ -7,6 +7,7 @@ serves `HistoryBuffer`'s statistics methods and refuses the rest.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ def allow_mmengine_checkpoints() -> None:
     """Allow-list what mmengine 0.10 stores in a checkpoint; calling it again changes nothing."""
     from mmengine.logging import HistoryBuffer
 
-    numpy_core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else np._core
-    multiarray = numpy_core.multiarray
+    numpy_2 = np.lib.NumpyVersion(np.__version__) >= '2.0.0'
+    multiarray = import_module('numpy._core.multiarray' if numpy_2 else 'numpy.core.multiarray')
     dtypes = {type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'u1', '?')}
     torch.serialization.add_safe_globals(
         [

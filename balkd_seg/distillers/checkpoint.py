@@ -62,7 +62,7 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
 
     Args:
         network: Built without auxiliary head.
-        checkpoint: As `read_checkpoint` returns it, with or without `'state_dict'` around the weights.
+        checkpoint: From `read_checkpoint`, with or without `'state_dict'` around the weights.
         path: Where it came from, for the message.
         role: Whose it is, for the message.
 
@@ -82,8 +82,8 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
     ]
     if missing or unexpected or shapes:
         raise ValueError(
-            f'Expected the checkpoint `{path}` to fit the {role} exactly, but it belongs to another '
-            f'architecture or class count: {_few("missing", missing)}; '
+            f'Expected the checkpoint `{path}` to fit the {role} exactly, but it belongs to '
+            f'another architecture or class count: {_few("missing", missing)}; '
             f'{_few("unexpected", unexpected)}; {_few("other shape", shapes)}. '
             f'Give the config that the checkpoint was trained with as model.{role}.config.'
         )
@@ -112,8 +112,8 @@ def _download(url: str, role: str) -> str:
     if error is not None or not os.path.isfile(file):
         raise FileNotFoundError(
             f'Expected to download the checkpoint of the {role} from `{url}`, but that failed '
-            f'({_first_line(error) if error else "on another process"}). Download it by hand and set '
-            f'--cfg-options model.{role}.checkpoint=PATH.'
+            f'({_first_line(error) if error else "on another process"}). Download it by hand and '
+            f'set --cfg-options model.{role}.checkpoint=PATH.'
         ) from error
     return file
 

@@ -1,6 +1,6 @@
 """The entries of `distill`: a loss, where it looks in both networks, an optional projection."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmseg.registry import MODELS
@@ -72,7 +72,12 @@ class DistillTerms(nn.ModuleList):
                 f'got {names}. Set `loss_name` in the entries that share one.'
             )
 
-    def state_dict(self, *args: Any, destination: dict | None = None, **kwargs: Any) -> dict:
+    def __iter__(self) -> Iterator[DistillTerm]:
+        return super().__iter__()  # type: ignore[return-value]
+
+    def state_dict(  # type: ignore[override]
+        self, *args: Any, destination: dict | None = None, **kwargs: Any
+    ) -> dict:
         """Add nothing to the state dict of the owner."""
         return {} if destination is None else destination
 

@@ -26,8 +26,8 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
     if 'config' not in network:
         if 'type' not in network:
             raise ValueError(
-                f'Expected the {role} to have `config` (a config name or path) or `type` (an inline '
-                f'model dict), but got only the keys {sorted(network)}.'
+                f'Expected the {role} to have `config` (a config name or path) or `type` (an '
+                f'inline model dict), but got only the keys {sorted(network)}.'
             )
         return ConfigDict(network)
     name = network.pop('config')

@@ -21,9 +21,9 @@ class OfflineDistiller(BaseSegmentor):
 
     `loss` = the student's own losses + the terms of `distill`, from one forward of the student.
     Prediction, the state dict and the parameters are the student's alone, under the names mmseg
-    gives them, so that every checkpoint loads into the student's own config and per-network settings
-    (`paramwise_cfg`, `custom_keys`) are written as without distillation. The teacher is built and
-    strictly loaded when training starts (`init_weights`), never for testing.
+    gives them, so that every checkpoint loads into the student's own config and `paramwise_cfg` is
+    written as without distillation. The teacher is built and strictly loaded when training starts
+    (`init_weights`), never for testing.
 
     Args:
         student: `dict(config='mmseg::...' or path, **overrides)` or an inline model dict.
@@ -61,16 +61,16 @@ class OfflineDistiller(BaseSegmentor):
             setattr(self, name, getattr(network, name))
         self.teacher_config = teacher
         self.teacher: FrozenTeacher | None = None
-        self.distill_terms = DistillTerms(DistillTerm(entry, network) for entry in distill)
+        self.distill_terms: DistillTerms = DistillTerms(
+            DistillTerm(entry, network) for entry in distill
+        )
         self.register_load_state_dict_post_hook(_forgive_missing_terms)
         self._classes_checked = False
 
     def init_weights(self) -> None:
-        """Initialise the student, then build and load the teacher; the Runner calls it to train."""
-        if not self._is_init:
-            self.student.init_weights()
-            self._is_init = True
+        """Build and load the teacher, then initialise the student; the Runner calls it to train."""
         self.build_teacher()
+        self.student.init_weights()
 
     def build_teacher(self) -> None:
         """Build and load the teacher once, on the student's device.
@@ -91,8 +91,8 @@ class OfflineDistiller(BaseSegmentor):
         for term in self.distill_terms:
             term.bind_teacher(teacher.network)
         teacher.check_taps([term.teacher_tap for term in self.distill_terms])
-        reference = next(self.parameters())
-        teacher.apply_(lambda tensor: tensor.to(reference.device))
+        device = next(self.parameters()).device
+        teacher.apply_(lambda tensor: tensor.to(device))
         self.teacher = teacher
 
     def train(self, mode: bool = True) -> 'OfflineDistiller':
@@ -116,8 +116,8 @@ class OfflineDistiller(BaseSegmentor):
             data_samples: N `SegDataSample` with `gt_sem_seg` of shape (1, H, W).
 
         Returns:
-            What trains under keys with `loss` (`decode.loss_ce`, `distill.loss_balkd`), what is only
-            watched under keys without (`distill.balkd_forward`, `distill.balkd_agreement`).
+            What trains under keys with `loss` (`decode.loss_ce`, `distill.loss_balkd`), what is
+            only watched under keys without (`distill.balkd_forward`, `distill.balkd_agreement`).
 
         Raises:
             ValueError: If labels lie outside of the classes, the teacher's class order differs or
@@ -166,8 +166,8 @@ class OfflineDistiller(BaseSegmentor):
         taught = self.teacher.classes
         if not classes or not taught:
             print_log(
-                'The order of the classes could not be compared: the teacher checkpoint or the data '
-                'set names none. Make sure that they agree.',
+                'The order of the classes could not be compared: the teacher checkpoint or the '
+                'data set names none. Make sure that they agree.',
                 logger='current',
             )
         elif classes != taught:

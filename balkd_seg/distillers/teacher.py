@@ -97,7 +97,7 @@ class FrozenTeacher:
         return outputs
 
 
-def _channel_statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+def _channel_statistics(preprocessor: Any) -> tuple[Tensor, Tensor]:
     """Return mean and std of shape (3, 1, 1); 0 and 1 where a preprocessor does not normalise."""
     if getattr(preprocessor, '_enable_normalize', False):
         return preprocessor.mean, preprocessor.std

@@ -1,5 +1,7 @@
-"""Store what a distiller learns besides the student, beside the student."""
+"""Store beside the student what training needs to go on exactly where it stopped."""
 
+import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -8,38 +10,60 @@ from mmseg.registry import HOOKS
 
 from balkd_seg.distillers.distill_term import DistillTerms
 
-_KEY = 'distill_state'
+_TERMS, _RANDOM = 'distill_state', 'random_state'
 
 
 @HOOKS.register_module()
 class DistillStateHook(Hook):
-    """Keep learnt projections in checkpoints, under a key of their own, so that training resumes.
+    """Keep learnt projections and the random state in checkpoints, under keys of their own.
 
-    `checkpoint['state_dict']` stays the stock student; `checkpoint['distill_state']` is written only
-    when the distillation terms have weights.
+    `checkpoint['state_dict']` stays the stock student. `'distill_state'` is written when the
+    distillation terms have weights. `'random_state'` is PyTorch's, so that dropout goes on as in a
+    run that was never stopped; mmengine itself replays the data. It is one process's state, so it
+    is left out of distributed training.
     """
 
     priority = 'VERY_LOW'
 
+    def __init__(self) -> None:
+        self._random_state: dict | None = None
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the terms' weights to the checkpoint."""
+        """Add the terms' weights and the random state to the checkpoint."""
         terms = _distill_terms(runner)
         state = terms.beside_state_dict() if terms is not None else {}
         if state:
-            checkpoint[_KEY] = {key: value.cpu() for key, value in state.items()}
+            checkpoint[_TERMS] = {key: value.cpu() for key, value in state.items()}
+        if get_world_size() == 1:
+            checkpoint[_RANDOM] = dict(
+                cpu=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all()
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore the terms' weights from the checkpoint."""
+        """Restore the terms' weights; remember the random state until training goes on."""
+        if runner._resume and get_world_size() == 1:
+            self._random_state = checkpoint.get(_RANDOM)
         terms = _distill_terms(runner)
         if terms is None or not terms.beside_state_dict():
             return
-        if _KEY in checkpoint:
-            terms.load_beside_state_dict(checkpoint[_KEY])
+        if _TERMS in checkpoint:
+            terms.load_beside_state_dict(checkpoint[_TERMS])
         else:
             print_log(
                 'The checkpoint holds no distillation projections: they start anew.',
                 logger='current',
             )
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None
+    ) -> None:
+        """Restore the random state once, after mmengine has replayed the data."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state['cpu'].cpu())
+            cuda = [state.cpu() for state in self._random_state['cuda']]
+            if len(cuda) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(cuda)
+            self._random_state = None
 
 
 def _distill_terms(runner: Runner) -> DistillTerms | None:

@@ -1,0 +1,68 @@
+"""Networks by name, path and inline."""
+
+import pytest
+
+from balkd_seg.distillers.model_config import resolve_model_config
+
+R18 = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+
+
+def test_name_resolves_and_overrides_merge_as_in_inheritance():
+    model = resolve_model_config(
+        dict(config=R18, backbone=dict(depth=34), auxiliary_head=None), 'student'
+    )
+    assert model.type == 'EncoderDecoder'
+    assert model.backbone.depth == 34
+    assert model.backbone.type == 'ResNetV1c'
+    assert model.auxiliary_head is None
+    assert model.data_preprocessor.size == (512, 1024)
+
+
+def test_heads_of_a_cascade_are_overridden_by_index():
+    name = 'mmseg::ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024.py'
+    model = resolve_model_config(
+        dict(config=name, decode_head={'1': dict(num_classes=11)}), 'student'
+    )
+    assert [head.num_classes for head in model.decode_head] == [19, 11]
+
+
+def test_path_and_inline_give_the_same(tmp_path, make_segmentor):
+    inline = make_segmentor()
+    path = tmp_path / 'tiny.py'
+    path.write_text(f'model = {inline!r}\n')
+    assert resolve_model_config(dict(config=str(path)), 'teacher') == resolve_model_config(
+        inline, 'teacher'
+    )
+
+
+def test_the_given_dict_is_not_changed(make_segmentor):
+    network = dict(config=R18, pretrained=None)
+    resolve_model_config(network, 'student')
+    assert network == dict(config=R18, pretrained=None)
+
+
+@pytest.mark.parametrize(
+    ('network', 'error', 'match'),
+    [
+        (dict(backbone={}), ValueError, r'`config`.*or `type`.*student|student.*`config`'),
+        (dict(config='nowhere.py'), FileNotFoundError, r'config of the student at `nowhere\.py`'),
+        (
+            dict(config='mmseg::pspnet/none.py'),
+            FileNotFoundError,
+            r'none named `mmseg::pspnet/none',
+        ),
+    ],
+)
+def test_bad_networks_are_refused(network, error, match):
+    with pytest.raises(error, match=match):
+        resolve_model_config(network, 'student')
+
+
+def test_config_without_model_and_config_of_a_distillation_are_refused(tmp_path):
+    empty, nested = tmp_path / 'empty.py', tmp_path / 'nested.py'
+    empty.write_text('a = 1\n')
+    nested.write_text("model = dict(type='OfflineDistiller')\n")
+    with pytest.raises(ValueError, match='to define `model`'):
+        resolve_model_config(dict(config=str(empty)), 'student')
+    with pytest.raises(ValueError, match='is a distillation itself'):
+        resolve_model_config(dict(config=str(nested)), 'student')
