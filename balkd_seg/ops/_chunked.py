@@ -18,6 +18,7 @@ from balkd_seg.ops._types import FLOOR, Sums, Terms
 TILE = 19 * 32768
 
 
+@torch.compiler.disable  # a caller may be compiled around it; tracing would unroll every tile
 def chunked(
     student_logits: Tensor,
     teacher_logits: Tensor,

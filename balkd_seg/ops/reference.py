@@ -43,13 +43,13 @@ def reference(
     def kl(a: Tensor, b: Tensor, temperature: float) -> Tensor:
         log_a, log_b = F.log_softmax(a / temperature, 1), F.log_softmax(b / temperature, 1)
         divergence = temperature**2 * (log_a.exp() * (log_a - log_b)).sum(1)
-        divergence = torch.where(divergence > UNBOUNDED, torch.inf, divergence)
-        return torch.where(unit_valid, divergence, 0.0).sum()
+        return torch.where(divergence > UNBOUNDED, torch.inf, divergence)
 
     forward = kl(t, s, terms.forward_temperature)
     reverse = kl(s, t, terms.reverse_temperature)
     parts = ((terms.forward_weight, forward), (terms.reverse_weight, reverse))
-    loss = torch.stack([weight * part for weight, part in parts if weight > 0]).sum()
+    loss = torch.stack([weight * part for weight, part in parts if weight > 0]).sum(0)
+    loss = torch.where(loss.isinf(), torch.inf, loss)  # such a unit sends no gradient
     at_peak = (s == s.amax(1, keepdim=True)) & (t == t.amax(1, keepdim=True))
-    agreement = (at_peak.any(1) & unit_valid).sum()
-    return Sums(loss, forward, reverse, agreement, unit_valid.sum())
+    units = (loss, forward, reverse, at_peak.any(1))
+    return Sums(*(torch.where(unit_valid, x, 0).sum() for x in units), unit_valid.sum())
