@@ -18,7 +18,6 @@ from balkd_seg.ops._types import FLOOR, Sums, Terms
 TILE = 19 * 32768
 
 
-@torch.compiler.disable  # a caller may be compiled around it; tracing would unroll every tile
 def chunked(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -39,7 +38,7 @@ def chunked(
         student_logits, teacher_logits, valid, terms, positions, align_corners, need_grad
     )
     units = valid.flatten(1).any(1).sum() * student_logits.shape[1] if positions else valid.sum()
-    return Sums(loss, *parts.unbind(), units)
+    return Sums(loss, parts[0], parts[1], parts[2], units)
 
 
 class _Chunked(torch.autograd.Function):
@@ -89,7 +88,7 @@ def _run(
     """Return the (4,) sums of loss, forward, reverse, agreement, and the student's gradient."""
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
     height, width = valid.shape[1:]
-    num_rows = height if positions else max(1, TILE // (student_logits.shape[1] * width))
+    num_rows = height if positions else _band_height(student_logits.shape[1], width)
 
     def source(logits: Tensor, need_grad: bool) -> Source:
         if logits.shape[2:] == valid.shape[1:]:
@@ -98,8 +97,9 @@ def _run(
 
     student, teacher = source(student_logits, need_grad), source(teacher_logits, False)
     sums = [torch.zeros(4, dtype=dtype, device=valid.device)]
-    shape = (*student_logits.shape[:2], height, width)
-    for region in _channel_maps(*shape) if positions else _bands(*shape, num_rows):
+    num, channels = student_logits.shape[:2]
+    regions = _channel_maps if positions else _bands
+    for region in regions(num, channels, height, width):
         s, t = student.read(region), teacher.read(region)
         keep, out, tile = valid[region.images, None, region.rows], student.out(region), s.shape
         if positions:
@@ -113,8 +113,13 @@ def _run(
     return torch.stack(sums).sum(0), student.grad
 
 
-def _bands(num: int, channels: int, height: int, width: int, num_rows: int) -> Iterator[Region]:
+def _band_height(channels: int, width: int) -> int:
+    return max(1, TILE // max(1, channels * width))
+
+
+def _bands(num: int, channels: int, height: int, width: int) -> Iterator[Region]:
     """Cut the output into bands of rows, of several images at once if these are small."""
+    num_rows = _band_height(channels, width)
     num_images = max(1, TILE // max(1, channels * height * width))
     for image in range(0, num, num_images):
         for row in range(0, height, num_rows):

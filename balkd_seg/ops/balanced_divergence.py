@@ -24,6 +24,7 @@ class BalancedDivergence(NamedTuple):
     valid: Tensor
 
 
+@torch.compiler.disable  # a caller is compiled around it: tracing would unroll every tile
 def balanced_divergence(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -119,6 +120,10 @@ def balanced_divergence(
             align_corners=align_corners,
         )
         units = sums.units.clamp(min=1)
-        parts = ((x / units).detach() for x in (sums.forward, sums.reverse, sums.agreement))
-        share = valid.sum() / max(valid.numel(), 1)
-        return BalancedDivergence(sums.loss / units, *parts, share)
+        return BalancedDivergence(
+            loss=sums.loss / units,
+            forward=(sums.forward / units).detach(),
+            reverse=(sums.reverse / units).detach(),
+            agreement=(sums.agreement / units).detach(),
+            valid=valid.sum() / max(valid.numel(), 1),
+        )

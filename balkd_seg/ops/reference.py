@@ -51,5 +51,7 @@ def reference(
     loss = torch.stack([weight * part for weight, part in parts if weight > 0]).sum(0)
     loss = torch.where(loss.isinf(), torch.inf, loss)  # such a unit sends no gradient
     at_peak = (s == s.amax(1, keepdim=True)) & (t == t.amax(1, keepdim=True))
-    units = (loss, forward, reverse, at_peak.any(1))
-    return Sums(*(torch.where(unit_valid, x, 0).sum() for x in units), unit_valid.sum())
+    loss, forward, reverse, agreement = (
+        torch.where(unit_valid, x, 0).sum() for x in (loss, forward, reverse, at_peak.any(1))
+    )
+    return Sums(loss, forward, reverse, agreement, unit_valid.sum())

@@ -1,0 +1,320 @@
+"""Time the balanced divergence and its peak memory on the CPU, against what people write today.
+
+Two tables, forward and backward to the student's logits, at each pair of temperatures:
+
+  same size   naive           log_softmax and F.kl_div, in both directions
+              naive-compiled  torch.compile of it
+              chunked         balkd_seg.ops.balanced_divergence
+  low size    upsample        F.interpolate of both logits, then naive
+              upsample-compiled
+              banded          balkd_seg.ops.balanced_divergence, which upsamples inside
+
+Every provider runs in a process of its own, and they take turns, so that a busy machine slows all
+alike. Ours also counts the agreement of the two networks, which naive does not. Peak memory is what
+a step adds to the resident set (Linux only; elsewhere the column says n/a), in L, the bytes of one
+full-size fp32 tensor of logits. Errors are the largest absolute ones to naive in float64.
+"""
+
+import argparse
+import ctypes
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from balkd_seg.ops import balanced_divergence
+
+PROVIDERS = {
+    'same': ('naive', 'naive-compiled', 'chunked'),
+    'low': ('upsample', 'upsample-compiled', 'banded'),
+}
+COLUMNS = ('provider', 'median ms', 'p20', 'p80', 'faster', 'peak L', 'of naive', 'value error',
+           'gradient error', 'first s')  # fmt: skip
+
+
+def naive(student: Tensor, teacher: Tensor, target: Tensor, tau_f: float, tau_r: float) -> Tensor:
+    """Return the divergence as it is usually written, in the dtype that comes in."""
+
+    def kl(a: Tensor, b: Tensor, tau: float) -> Tensor:
+        log_a, log_b = F.log_softmax(a / tau, 1), F.log_softmax(b / tau, 1)
+        return tau**2 * F.kl_div(log_b, log_a, reduction='none', log_target=True).sum(1)
+
+    valid = target != 255
+    loss = kl(teacher, student, tau_f) + kl(student, teacher, tau_r)
+    return (loss * valid).sum() / valid.sum().clamp(min=1)
+
+
+def upsample(
+    student: Tensor, teacher: Tensor, target: Tensor, tau_f: float, tau_r: float
+) -> Tensor:
+    """Return `naive` of logits resized to the target."""
+    size = target.shape[1:]
+    with torch.no_grad():
+        teacher = F.interpolate(teacher, size, mode='bilinear', align_corners=False)
+    student = F.interpolate(student, size, mode='bilinear', align_corners=False)
+    return naive(student, teacher, target, tau_f, tau_r)
+
+
+def ours(student: Tensor, teacher: Tensor, target: Tensor, tau_f: float, tau_r: float) -> Tensor:
+    """Return the loss of the package."""
+    temperatures = {'forward_temperature': tau_f, 'reverse_temperature': tau_r}
+    return balanced_divergence(student, teacher, target, **temperatures).loss
+
+
+def loss_function(provider: str) -> Callable[..., Tensor]:
+    """Return the function that a provider's name stands for."""
+    if provider in ('chunked', 'banded'):
+        return ours
+    function = naive if provider.startswith('naive') else upsample
+    return torch.compile(function, dynamic=False) if provider.endswith('compiled') else function
+
+
+def make_inputs(shape: list[int], ratio: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return student and teacher logits, and labels of which a tenth is ignored."""
+    num, classes, height, width = shape
+    generator = torch.Generator().manual_seed(0)
+    size = (num, classes, height // ratio, width // ratio)
+    student, teacher = (3 * torch.randn(size, generator=generator) for _ in range(2))
+    target = torch.randint(0, classes, (num, height, width), generator=generator)
+    target[torch.rand(target.shape, generator=generator) < 0.1] = 255
+    return student.requires_grad_(), teacher, target
+
+
+def resident(field: str) -> int | None:
+    """Return VmRSS or VmHWM in bytes, or None where there is no /proc."""
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def peak_memory(step: Callable[[], Any]) -> int | None:
+    """Return the bytes by which a step raises the resident set, or None if not on Linux."""
+    if resident('VmHWM') is None:
+        return None
+    # Freed memory that the allocator keeps would hide what the step needs.
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+        trim(0)
+    before = resident('VmRSS')
+    Path('/proc/self/clear_refs').write_text('5')
+    step()
+    return resident('VmHWM') - before
+
+
+def write_truth(case: dict[str, Any]) -> None:
+    """Write value and gradient in float64, image by image, by plain PyTorch."""
+    student, teacher, target = make_inputs(case['shape'], case['ratio'])
+    count = (target != 255).sum()
+    value, gradients = torch.zeros((), dtype=torch.float64), []
+    for image in range(len(target)):
+        one = slice(image, image + 1)
+        leaf = student[one].detach().double().requires_grad_()
+        loss = upsample(leaf, teacher[one].double(), target[one], *case['temperatures'])
+        loss = loss * (target[one] != 255).sum() / count
+        gradients.append(torch.autograd.grad(loss, leaf)[0])
+        value += loss.detach()
+    torch.save((value, torch.cat(gradients)), case['truth'])
+
+
+def serve(case: dict[str, Any]) -> None:
+    """Run one provider: report errors and memory, then one time for each line that comes in."""
+    torch.set_num_threads(case['threads'])
+    if case['provider'] == 'truth':
+        write_truth(case)
+        return
+    student, teacher, target = make_inputs(case['shape'], case['ratio'])
+    function = loss_function(case['provider'])
+
+    def step() -> float:
+        student.grad = None
+        loss = function(student, teacher, target, *case['temperatures'])
+        loss.backward()
+        return loss.item()
+
+    start = time.perf_counter()
+    value = step()
+    first = time.perf_counter() - start
+    truth, gradient = torch.load(case['truth'], mmap=True)
+    errors = [abs(value - truth.item()), (student.grad - gradient).abs().max().item()]
+    del truth, gradient
+    step()
+    student.grad = None
+    print(json.dumps({'first_s': first, 'errors': errors, 'peak': peak_memory(step)}), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(time.perf_counter() - start, flush=True)
+
+
+def spawn(case: dict[str, Any]) -> subprocess.Popen:
+    """Start a process that serves a case."""
+    quiet = ('-W', 'ignore:Fail to import:UserWarning')  # mmcv-lite says so on every import
+    command = [sys.executable, *quiet, __file__, '--serve', json.dumps(case)]
+    environment = {**os.environ, 'OMP_NUM_THREADS': str(case['threads'])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+
+def read(process: subprocess.Popen, provider: str) -> Any:
+    """Return what a process reports next."""
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f'The benchmark of {provider} ended early; its error is shown above')
+    return json.loads(line)
+
+
+def measure(case: dict[str, Any], providers: list[str], rounds: int) -> list[dict[str, Any]]:
+    """Return one row a provider, of one table."""
+    processes: dict[str, subprocess.Popen] = {}
+    try:
+        truth = spawn({**case, 'provider': 'truth'})
+        if truth.wait():
+            raise RuntimeError('The benchmark in float64 failed; its error is shown above')
+        reports, times = {}, {provider: [] for provider in providers}
+        for provider in providers:  # one after the other: each has the machine for its first steps
+            processes[provider] = spawn({**case, 'provider': provider})
+            reports[provider] = read(processes[provider], provider)
+        for _ in range(rounds):
+            for provider, process in processes.items():
+                process.stdin.write('\n')
+                process.stdin.flush()
+                times[provider].append(1e3 * read(process, provider))
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.communicate()
+    unit = 4 * torch.Size(case['shape']).numel()
+    rows = [row(provider, reports[provider], times[provider], unit) for provider in providers]
+    for one in rows:
+        one['faster'] = rows[0]['median ms'] / one['median ms']
+        one['of naive'] = one['peak L'] and one['peak L'] / rows[0]['peak L']
+    return rows
+
+
+def row(provider: str, report: dict[str, Any], times: list[float], unit: int) -> dict[str, Any]:
+    """Summarise a provider; `unit` is the bytes of one full-size tensor."""
+    cuts = statistics.quantiles(times, n=5, method='inclusive')
+    return {
+        'provider': provider,
+        'median ms': statistics.median(times),
+        'p20': cuts[0],
+        'p80': cuts[-1],
+        'peak L': None if report['peak'] is None else report['peak'] / unit,
+        'value error': report['errors'][0],
+        'gradient error': report['errors'][1],
+        'first s': report['first_s'],
+        'all ms': times,
+    }
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """Lay rows out under `COLUMNS`."""
+    formats = {'faster': '.2f', 'peak L': '.3f', 'of naive': '.3f', 'value error': '.1e',
+               'gradient error': '.1e', 'first s': '.1f'}  # fmt: skip
+    lines = ['  '.join([f'{COLUMNS[0]:18}', *(f'{name:>9}' for name in COLUMNS[1:])])]
+    for one in rows:
+        cells = [f'{one["provider"]:18}']
+        for name in COLUMNS[1:]:
+            text = 'n/a' if one[name] is None else format(one[name], formats.get(name, '.0f'))
+            cells.append(f'{text:>{max(9, len(name))}}')
+        lines.append('  '.join(cells))
+    return '\n'.join(lines)
+
+
+def metadata(threads: int) -> dict[str, Any]:
+    """Return what a reader needs to judge the numbers."""
+    git = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty']
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        cpu_lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        cpu_lines = []
+    names = (line.split(':')[1].strip() for line in cpu_lines if line.startswith('model name'))
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+    return {
+        'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        'commit': commit or None,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'balkd_seg': version('balkd_seg'),
+        'cpu': next(names, platform.processor()),
+        'cores': os.cpu_count(),
+        'threads': threads,
+        'load before': load,
+    }
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--shape', type=int, nargs=4, default=[2, 19, 512, 1024], metavar=('N', 'C', 'H', 'W'),
+        help='full size; default 2 19 512 1024, a small one such as 1 5 64 64 for a quick look',
+    )  # fmt: skip
+    parser.add_argument('--ratio', type=int, default=8, help='of H to the low height; default 8')
+    parser.add_argument(
+        '--temperatures', type=float, nargs=2, action='append', metavar=('FORWARD', 'REVERSE'),
+        help='a pair; may be repeated; default 1 1 and 1 2',
+    )  # fmt: skip
+    parser.add_argument('--rounds', type=int, default=11, help='timed steps each; default 11')
+    parser.add_argument(
+        '--threads', type=int, default=os.cpu_count(), help='of PyTorch; default all cores'
+    )
+    parser.add_argument('--no-compile', action='store_true', help='leave torch.compile out')
+    parser.add_argument('--out', type=Path, help='JSON file to write')
+    parser.add_argument('--serve', type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    args.temperatures = args.temperatures or [[1.0, 1.0], [1.0, 2.0]]
+    if args.rounds < 2:
+        parser.error(f'expected --rounds of at least 2, but got {args.rounds}')
+    if args.ratio < 1 or min(args.shape[2:]) < args.ratio:
+        parser.error(f'expected --ratio from 1 to the smaller side, but got {args.ratio}')
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark."""
+    args = parse_args(argv)
+    if args.serve:
+        serve(args.serve)
+        return
+    result = {**metadata(args.threads), 'shape': args.shape, 'ratio': args.ratio, 'tables': []}
+    with tempfile.TemporaryDirectory() as folder:
+        for temperatures in args.temperatures:
+            for size, providers in PROVIDERS.items():
+                names = [x for x in providers if not (args.no_compile and 'compiled' in x)]
+                case = {
+                    'shape': args.shape,
+                    'ratio': args.ratio if size == 'low' else 1,
+                    'temperatures': temperatures,
+                    'threads': args.threads,
+                    'truth': str(Path(folder) / 'truth.pt'),
+                }
+                rows = measure(case, names, args.rounds)
+                title = f'{size} size, temperatures {temperatures[0]:g} and {temperatures[1]:g}'
+                print(f'\n{title}\n{format_table(rows)}', flush=True)
+                table = {'size': size, 'temperatures': temperatures, 'rows': rows}
+                result['tables'].append(table)
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
