@@ -12,7 +12,7 @@ from torch import Tensor
 
 from balkd_seg.ops._resize import Bilinear, Direct, Region, Source
 from balkd_seg.ops._tile import divergence_tile
-from balkd_seg.ops._types import FLOOR, Sums, Terms
+from balkd_seg.ops._types import EXCLUDED, Sums, Terms
 
 # Elements of one tile: about what two cores keep in their caches.
 TILE = 19 * 32768
@@ -103,7 +103,7 @@ def _run(
         s, t = student.read(region), teacher.read(region)
         keep, out, tile = valid[region.images, None, region.rows], student.out(region), s.shape
         if positions:
-            s, t = (z.masked_fill_(~keep, FLOOR).view(tile[1], -1) for z in (s, t))
+            s, t = (z.masked_fill_(~keep, EXCLUDED).view(tile[1], -1) for z in (s, t))
             out = None if out is None else out.view(tile[1], -1)
             keep = keep.any().expand(tile[1], 1)
         tile_sums, gradient = divergence_tile(s, t, keep, terms, out)

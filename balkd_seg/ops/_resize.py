@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._types import FLOOR
+from balkd_seg.ops._types import EXCLUDED, FLOOR
 
 # Columns of the output that one product interpolates; few, so that its matrix is nearly dense.
 _COLUMNS = 256
@@ -29,7 +29,7 @@ class Source(Protocol):
     grad: Tensor | None
 
     def read(self, region: Region) -> Tensor:
-        """Return a fresh (n, c, rows, W) tile of floored logits."""
+        """Return a fresh (n, c, rows, W) tile with excluded classes at `EXCLUDED`."""
 
     def out(self, region: Region) -> Tensor | None:
         """Return the memory that a tile's gradient may be written to, if there is such."""
@@ -63,16 +63,15 @@ def _pieces(
     low = (numerator // denominator).clamp(max=num_inputs - 1)
     high = (low + 1).clamp(max=num_inputs - 1)
     part = (numerator - low * denominator).double() / denominator
+    matrix = torch.zeros(num_outputs, num_inputs, dtype=torch.float64)
+    matrix[outputs, low] += 1 - part
+    matrix[outputs, high] += part
+    matrix = matrix.to(like.dtype).to(like.device)
     pieces = []
     for start in range(0, num_outputs, step):
         stop = min(start + step, num_outputs)
-        first, last = int(low[start]), int(high[stop - 1])
-        matrix = torch.zeros(stop - start, last - first + 1, dtype=torch.float64)
-        rows = torch.arange(stop - start)
-        matrix[rows, low[start:stop] - first] += 1 - part[start:stop]
-        matrix[rows, high[start:stop] - first] += part[start:stop]
-        matrix = matrix.to(like.device, like.dtype)
-        pieces.append(_Piece(slice(start, stop), slice(first, last + 1), matrix))
+        inputs = slice(int(low[start]), int(high[stop - 1]) + 1)
+        pieces.append(_Piece(slice(start, stop), inputs, matrix[start:stop, inputs]))
     return pieces
 
 
@@ -85,7 +84,7 @@ class Direct:
         self.grad = torch.empty(shape, dtype=dtype, device=logits.device) if need_grad else None
 
     def read(self, region: Region) -> Tensor:
-        return self.logits[region].to(self.dtype).clamp(min=FLOOR)
+        return self.logits[region].to(self.dtype).clamp(min=EXCLUDED)
 
     def out(self, region: Region) -> Tensor | None:
         return None if self.grad is None else self.grad[region]
@@ -117,7 +116,7 @@ class Bilinear:
         band = self.bands[region.rows.start]
         low = self.logits[region.images, region.channels, band.inputs]
         wide = torch.cat([low[..., c.inputs] @ c.matrix.mT for c in self.columns], -1)
-        return band.matrix @ wide
+        return (band.matrix @ wide).clamp_(min=EXCLUDED)
 
     def out(self, region: Region) -> Tensor | None:
         return None

@@ -8,7 +8,8 @@ is 0, p = teacher, q = student probabilities, S = sum of exponentials, d = z_t -
     gradient w.r.t. z_s: w_f tau_f (q - p) - w_r q (d - sum q d)
 
 Writing the reverse part with d - sum q d, rather than with log q - log p, keeps its digits at
-logits of 1e4. Logits are floored before they come here (see `FLOOR`).
+logits of 1e4. A class that one network alone excludes makes the divergence in which the other gives
+it mass infinite, and then the gradient 0.
 """
 
 from typing import NamedTuple
@@ -57,23 +58,24 @@ def divergence_tile(
     teacher.sub_(teacher.amax(1, keepdim=True))
     agreement = (student + teacher).amax(1, keepdim=True) == 0
     gap = teacher - student
+    unbounded_f = gap.amax(1, keepdim=True) > UNBOUNDED
+    unbounded_r = gap.amin(1, keepdim=True) < -UNBOUNDED
     at_f, at_r = _softmaxes(student, teacher, tau_f, tau_r)
     p = teacher
     pull = (p * gap).sum(1, keepdim=True) / at_f.teacher_sum
     forward = tau_f**2 * (pull / tau_f - at_f.log_ratio())
     mean_gap = (at_r.student * gap).sum(1, keepdim=True) / at_r.student_sum
     reverse = tau_r**2 * (at_r.log_ratio() - mean_gap / tau_r)
-    parts = ((weight_f, forward), (weight_r, reverse))
+    forward.masked_fill_(unbounded_f, torch.inf)
+    reverse.masked_fill_(unbounded_r, torch.inf)
     # A term of weight 0 is left out rather than multiplied: it may be infinite.
+    parts = ((weight_f, forward), (weight_r, reverse))
     loss = torch.stack([weight * part for weight, part in parts if weight > 0]).sum(0)
-    unbounded = torch.stack([part > UNBOUNDED for weight, part in parts if weight > 0]).any(0)
-    loss = loss.masked_fill(unbounded, torch.inf)
-    forward, reverse = (x.masked_fill(x > UNBOUNDED, torch.inf) for x in (forward, reverse))
     stats = torch.stack(
         [torch.where(keep, x, 0).sum() for x in (loss, forward, reverse, agreement)]
     )
     gradient = _gradient(gap, mean_gap, p, at_f, at_r, terms)
-    return stats, torch.where(keep & ~unbounded, gradient, gradient.new_zeros(()), out=out)
+    return stats, torch.where(keep & ~loss.isinf(), gradient, gradient.new_zeros(()), out=out)
 
 
 def _softmaxes(

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-# A logit of -inf becomes this: it still has probability 0, and a class that is -inf in both
-# networks cancels exactly where inf - inf would be NaN.
+# -inf in logits that are still to be resized: 0 * -inf would be NaN.
 FLOOR = -1e30
-# Divergences beyond this come from a class that only one network has at -inf: truly infinite.
+# What the softmax sees of it, also where it is only one of the pixels interpolated between: the
+# probability is 0, and a class that is excluded by both networks cancels exactly.
+EXCLUDED = -1e25
+# A gap between the networks' logits beyond this: one of them alone excludes the class.
 UNBOUNDED = 1e20
 
 

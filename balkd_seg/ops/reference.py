@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balkd_seg.ops._types import FLOOR, UNBOUNDED, Sums, Terms
+from balkd_seg.ops._types import EXCLUDED, FLOOR, UNBOUNDED, Sums, Terms
 
 
 def reference(
@@ -35,15 +35,16 @@ def reference(
     dtype, size = torch.promote_types(student_logits.dtype, torch.float32), valid.shape[1:]
     s, t = (z.to(dtype).clamp(min=FLOOR) for z in (student_logits, teacher_logits))
     s, t = (F.interpolate(z, size, None, 'bilinear', align_corners) for z in (s, t))
+    s, t = (z.clamp(min=EXCLUDED) for z in (s, t))
     unit_valid = valid
     if softmax_axis == 'positions':  # a unit is the (N, H*W, C) column of one channel
-        s, t = (z.masked_fill(~valid[:, None], FLOOR).flatten(2).mT for z in (s, t))
+        s, t = (z.masked_fill(~valid[:, None], EXCLUDED).flatten(2).mT for z in (s, t))
         unit_valid = valid.flatten(1).any(1, keepdim=True).expand(-1, student_logits.shape[1])
 
     def kl(a: Tensor, b: Tensor, temperature: float) -> Tensor:
         log_a, log_b = F.log_softmax(a / temperature, 1), F.log_softmax(b / temperature, 1)
         divergence = temperature**2 * (log_a.exp() * (log_a - log_b)).sum(1)
-        return torch.where(divergence > UNBOUNDED, torch.inf, divergence)
+        return torch.where((a - b > UNBOUNDED).any(1), torch.inf, divergence)
 
     forward = kl(t, s, terms.forward_temperature)
     reverse = kl(s, t, terms.reverse_temperature)

@@ -192,8 +192,20 @@ def test_infinite_divergence_is_infinite_without_a_gradient(impl):
 
 
 @pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('logit', [0.0, -40.0, -80.0, -1e4])
+def test_infinite_however_small_the_probability(impl, logit):
+    """q * inf, not q times some large number, which may come out at any size."""
+    student = torch.tensor([[0.0, 0.0, logit]], requires_grad=True)
+    teacher = torch.tensor([[0.0, 1.0, -torch.inf]])
+    result = balanced_divergence(student, teacher, impl=impl)
+    assert result.loss == result.reverse == torch.inf
+    assert result.forward < 1
+    assert not torch.autograd.grad(result.loss, student)[0].any()
+
+
+@pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('sizes', ['equal', 'odd-ratios'])
+@pytest.mark.parametrize('sizes', ['equal', 'odd-ratios', 'teacher-full'])
 def test_class_at_minus_infinity_in_both_is_no_class(impl, dtype, sizes):
     student, teacher, target = make(sizes)
     student, teacher = student.detach().to(dtype), teacher.to(dtype)
