@@ -88,8 +88,9 @@ def _by_stem(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
             f'Expected the data folder {folder}, but there is none. Set data_root to where the '
             'data is; data/README.md says how to get each data set'
         )
+    names = list(list_dir_or_file(folder, list_dir=False, suffix=suffixes, recursive=True))
     found: dict[str, str] = {}
-    for name in list_dir_or_file(folder, list_dir=False, suffix=suffixes, recursive=True):
+    for name in sorted(names):
         stem = next(name[: -len(suffix)] for suffix in suffixes if name.endswith(suffix))
         path = osp.join(folder, name)
         if stem in found:
