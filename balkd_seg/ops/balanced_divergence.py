@@ -8,7 +8,7 @@ from torch import Tensor
 from balkd_seg.ops._checks import check_choice, check_logits, check_settings, check_target
 from balkd_seg.ops._chunked import chunked
 from balkd_seg.ops._masks import valid_pixels
-from balkd_seg.ops._types import Terms
+from balkd_seg.ops._types import Sums, Terms
 from balkd_seg.ops.reference import reference
 
 _IMPLEMENTATIONS = {'chunked': chunked, 'reference': reference}
@@ -119,11 +119,16 @@ def balanced_divergence(
             softmax_axis=softmax_axis,
             align_corners=align_corners,
         )
-        units = sums.units.clamp(min=1)
-        return BalancedDivergence(
-            loss=sums.loss / units,
-            forward=(sums.forward / units).detach(),
-            reverse=(sums.reverse / units).detach(),
-            agreement=(sums.agreement / units).detach(),
-            valid=valid.sum() / max(valid.numel(), 1),
-        )
+        return _means(sums, valid)
+
+
+def _means(sums: Sums, valid: Tensor) -> BalancedDivergence:
+    """Divide once, by the units that count."""
+    units = sums.units.clamp(min=1)
+    return BalancedDivergence(
+        loss=sums.loss / units,
+        forward=(sums.forward / units).detach(),
+        reverse=(sums.reverse / units).detach(),
+        agreement=sums.agreement / units,
+        valid=valid.sum() / max(valid.numel(), 1),
+    )
