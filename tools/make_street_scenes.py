@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,6 @@ SPLITS = ('train', 'val', 'test')
 FOLDERS = ('leftImg8bit', 'gtFine')
 RECIPE = 'recipe.json'  # what the scenes of a folder were made from
 SCENES_A_CITY = 500
-WORTH_A_POOL = 60  # scenes; fewer are drawn before a second process has started
 
 
 def scene_paths(out: Path, split: str, index: int) -> tuple[Path, Path]:
@@ -91,9 +90,10 @@ def draw_all(draw: partial, scenes: list[tuple[str, int]], workers: int) -> None
                     f'{number}/{len(scenes)} scenes, {time.monotonic() - start:.0f} s', flush=True
                 )
 
-    if workers > 1 and len(scenes) >= WORTH_A_POOL:
-        fresh = get_context('spawn')  # a forked process may hang in the threads of OpenCV
-        with ProcessPoolExecutor(workers, fresh, cv2.setNumThreads, (1,)) as pool:
+    cv2.setNumThreads(1)  # the scenes are the parallel part; threads would also break a fork
+    if workers > 1 and 'fork' in get_all_start_methods():
+        # fork: starting anew would import PyTorch once more for every process
+        with ProcessPoolExecutor(workers, get_context('fork')) as pool:
             report(pool.map(draw, scenes, chunksize=4))
     else:
         report(map(draw, scenes))
