@@ -1,21 +1,19 @@
 """The benchmark end to end on a tiny image, and what its numbers mean."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-PATH = Path(__file__).parents[2] / 'tools' / 'benchmark_loss.py'
+TOOLS = Path(__file__).parents[2] / 'tools'
 
 
-@pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('benchmark_loss', PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module('benchmark_loss')
 
 
 def test_end_to_end(tool, tmp_path, capsys, monkeypatch):
