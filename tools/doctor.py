@@ -168,8 +168,7 @@ def check_opencv() -> Finding:
     """Ask for any of OpenCV's distributions, with the libraries it needs."""
     names = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
     installed = [f'{name} {version_of(name)}' for name in names if version_of(name)]
-    error = import_error('cv2')
-    if not error:
+    if not (error := import_error('cv2')):
         return Finding('ok', 'opencv', ', '.join(installed) or 'not installed by pip')
     # where it is installed, usually libGL is missing, which the headless one does without
     headless = f'pip uninstall -y {names[0]} {names[2]} && pip install {names[1]}'
