@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadCheckedImage'),
+    dict(type='LoadImageFromFile'),  # by this name, for MMSegInferencer
     dict(type='LoadCheckedAnnotations', num_classes=11),
     dict(type='PackSegInputs'),
 ]

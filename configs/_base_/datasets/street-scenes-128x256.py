@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadCheckedImage'),
+    dict(type='LoadImageFromFile'),  # by this name, for MMSegInferencer
     dict(type='Resize', scale=image_scale, keep_ratio=True),
     dict(type='LoadCheckedAnnotations', num_classes=19),
     dict(type='PackSegInputs'),
