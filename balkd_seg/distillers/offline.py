@@ -32,6 +32,7 @@ class OfflineDistiller(BaseSegmentor):
             `DistillTerm`.
         data_preprocessor: Unused; mmengine's Runner passes what a config has at its top level. Each
             network brings its own in its model dict.
+        pretrained, train_cfg: Unused; mmseg's `init_model` sets them to None.
 
     Raises:
         ValueError: If a config, tap or loss setting is wrong.
@@ -49,6 +50,8 @@ class OfflineDistiller(BaseSegmentor):
         teacher: dict,
         distill: list[dict],
         data_preprocessor: dict | None = None,
+        pretrained: str | None = None,
+        train_cfg: dict | None = None,
     ) -> None:
         network = MODELS.build(resolve_model_config(student, 'student'))
         super().__init__(data_preprocessor=network.data_preprocessor)

@@ -3,12 +3,14 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner import load_checkpoint
+from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
 from torch.nn import functional as F
 
@@ -384,3 +386,27 @@ def test_wrong_loss_settings_are_refused_when_the_model_is_built(make_distiller)
         make_distiller(distill=[dict(type='BalancedDivergenceLoss', forward_temperature=0)])
     with pytest.raises(ValueError, match='weight'):
         make_distiller(distill=[dict(type='BalancedDivergenceLoss', reverse_weight=-1)])
+
+
+def test_mmsegs_init_model_and_inference_take_the_distillation_config(
+    make_distiller, make_segmentor, tmp_path
+):
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    config = Config(
+        dict(
+            model=dict(
+                type='OfflineDistiller',
+                student=make_segmentor(),
+                teacher=dict(make_segmentor(depth=34), checkpoint='not_there.pth'),
+                distill=[dict(type='PixelwiseKLLoss')],
+            ),
+            test_pipeline=pipeline,
+            test_dataloader=dict(dataset=dict(type='CityscapesDataset', pipeline=pipeline)),
+        )
+    )
+    path = str(tmp_path / 'student.pth')
+    meta = dict(dataset_meta=dict(classes=('a',) * 5, palette=[[0, 0, 0]] * 5))
+    torch.save(dict(state_dict=make_distiller().state_dict(), meta=meta), path)
+    model = init_model(config, path, device='cpu')
+    result = inference_model(model, np.zeros((32, 48, 3), np.uint8))
+    assert result.pred_sem_seg.data.shape == (1, 32, 48)
