@@ -130,8 +130,7 @@ def run(command: list[str], log: Path, progress: Progress, count: Callable[[], i
 
 def draw_scenes(work: Path, scale: Scale, seed: int) -> None:
     """Draw the data set; scenes that are there already are kept."""
-    total = scale.train + scale.val
-    progress = Progress('drawing scenes', total)
+    progress = Progress('drawing scenes', scale.train + scale.val)
     command = [str(ROOT / 'tools/make_street_scenes.py'), f'--out={work / "scenes"}']
     command += [f'--train={scale.train}', f'--val={scale.val}', f'--seed={seed}']
     command += [f'--size={scale.image[0]}x{scale.image[1]}']
@@ -263,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     scale, work = QUICK if args.quick else FULL, args.work_dir
     start = time.monotonic()
     try:
+        print(f'Everything goes to {work}; about 5 minutes on 2 CPU cores.', flush=True)
         claim(work, dict(seed=args.seed, quick=args.quick, version=balkd_seg.__version__))
         draw_scenes(work, scale, args.seed)
         mious = {name: train(work, name, scale, args.seed) for name in CONFIGS}
