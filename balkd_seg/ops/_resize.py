@@ -63,15 +63,16 @@ def _pieces(
     low = (numerator // denominator).clamp(max=num_inputs - 1)
     high = (low + 1).clamp(max=num_inputs - 1)
     part = (numerator - low * denominator).double() / denominator
-    matrix = torch.zeros(num_outputs, num_inputs, dtype=torch.float64)
-    matrix[outputs, low] += 1 - part
-    matrix[outputs, high] += part
-    matrix = matrix.to(like.dtype).to(like.device)
     pieces = []
     for start in range(0, num_outputs, step):
-        stop = min(start + step, num_outputs)
-        inputs = slice(int(low[start]), int(high[stop - 1]) + 1)
-        pieces.append(_Piece(slice(start, stop), inputs, matrix[start:stop, inputs]))
+        here = slice(start, min(start + step, num_outputs))
+        first, last = int(low[here][0]), int(high[here][-1])
+        rows = torch.arange(here.stop - start)
+        matrix = torch.zeros(len(rows), last - first + 1, dtype=torch.float64)
+        matrix[rows, low[here] - first] += 1 - part[here]
+        matrix[rows, high[here] - first] += part[here]
+        matrix = matrix.to(like.dtype).to(like.device)
+        pieces.append(_Piece(here, slice(first, last + 1), matrix))
     return pieces
 
 
@@ -105,16 +106,18 @@ class Bilinear:
         num_rows: int,
         align_corners: bool,
     ) -> None:
-        self.logits = logits.to(dtype).clamp(min=FLOOR)
-        self.grad = torch.zeros_like(self.logits) if need_grad else None
+        self.logits, self.dtype = logits, dtype
+        like = torch.zeros((), dtype=dtype, device=logits.device)
+        self.grad = like.new_zeros(logits.shape) if need_grad else None
         height, width = logits.shape[2:]
-        bands = _pieces(height, size[0], num_rows, align_corners, self.logits)
+        bands = _pieces(height, size[0], num_rows, align_corners, like)
         self.bands = {band.outputs.start: band for band in bands}
-        self.columns = _pieces(width, size[1], _COLUMNS, align_corners, self.logits)
+        self.columns = _pieces(width, size[1], _COLUMNS, align_corners, like)
 
     def read(self, region: Region) -> Tensor:
         band = self.bands[region.rows.start]
         low = self.logits[region.images, region.channels, band.inputs]
+        low = low.to(self.dtype).clamp(min=FLOOR)
         wide = torch.cat([low[..., c.inputs] @ c.matrix.mT for c in self.columns], -1)
         return (band.matrix @ wide).clamp_(min=EXCLUDED)
 

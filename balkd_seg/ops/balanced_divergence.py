@@ -130,5 +130,5 @@ def _means(sums: Sums, valid: Tensor) -> BalancedDivergence:
         forward=(sums.forward / units).detach(),
         reverse=(sums.reverse / units).detach(),
         agreement=sums.agreement / units,
-        valid=valid.sum() / max(valid.numel(), 1),
+        valid=valid.count_nonzero() / max(valid.numel(), 1),
     )
