@@ -14,7 +14,7 @@ from balkd_seg.ops._resize import Bilinear, Direct, Region, Source
 from balkd_seg.ops._tile import divergence_tile
 from balkd_seg.ops._types import EXCLUDED, Sums, Terms
 
-# Elements of one tile. Twice as many are a tenth faster on two cores, and take twice the temporaries.
+# Elements of one tile. Twice as many are a tenth faster on two cores, with twice the temporaries.
 TILE = 19 * 8192
 
 
