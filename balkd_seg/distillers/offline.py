@@ -8,6 +8,7 @@ from mmengine.logging import MessageHub, print_log
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.random import fork_rng
 
 from balkd_seg.distillers.distill_term import DistillTerm, DistillTerms
 from balkd_seg.distillers.model_config import resolve_model_config
@@ -64,9 +65,9 @@ class OfflineDistiller(BaseSegmentor):
             setattr(self, name, getattr(network, name))
         self.teacher_config = teacher
         self.teacher: FrozenTeacher | None = None
-        self.distill_terms: DistillTerms = DistillTerms(
-            DistillTerm(entry, network) for entry in distill
-        )
+        with fork_rng(devices=[]):  # the student starts as it would alone with this seed
+            terms = DistillTerms(DistillTerm(entry, network) for entry in distill)
+        self.distill_terms: DistillTerms = terms
         self.register_load_state_dict_post_hook(_forgive_missing_terms)
         self._classes_checked = False
 
@@ -84,7 +85,8 @@ class OfflineDistiller(BaseSegmentor):
         """
         if self.teacher is not None:
             return
-        teacher = FrozenTeacher(self.teacher_config, self.data_preprocessor)
+        with fork_rng(devices=[]):  # the student starts as it would alone with this seed
+            teacher = FrozenTeacher(self.teacher_config, self.data_preprocessor)
         if teacher.network.out_channels != self.out_channels:
             raise ValueError(
                 f'Expected teacher and student to have the same classes, but the teacher predicts '

@@ -410,3 +410,25 @@ def test_mmsegs_init_model_and_inference_take_the_distillation_config(
     model = init_model(config, path, device='cpu')
     result = inference_model(model, np.zeros((32, 48, 3), np.uint8))
     assert result.pred_sem_seg.data.shape == (1, 32, 48)
+
+
+def test_the_student_starts_as_it_would_alone_with_the_same_seed(
+    make_segmentor, save_teacher, make_distiller
+):
+    teacher = make_segmentor(depth=34)
+    entry = dict(
+        type='ChannelwiseKLLoss',
+        student_tap='backbone.layer4',
+        teacher_tap='backbone.layer4',
+        projection=dict(in_channels=64, out_channels=64),
+    )
+    checkpoint = save_teacher(teacher)
+    torch.manual_seed(3)
+    alone = MODELS.build(make_segmentor())
+    alone.init_weights()
+    next_alone = torch.rand(1)
+    distiller = make_distiller(teacher=teacher, checkpoint=checkpoint, distill=[entry], seed=3)
+    distiller.init_weights()
+    for key, value in alone.state_dict().items():
+        assert torch.equal(distiller.state_dict()[key], value), key
+    assert torch.equal(torch.rand(1), next_alone)
