@@ -262,8 +262,8 @@ def main(argv: list[str] | None = None) -> int:
     scale, work = QUICK if args.quick else FULL, args.work_dir
     start = time.monotonic()
     try:
-        print(f'Everything goes to {work}; about 5 minutes on 2 CPU cores.', flush=True)
         claim(work, dict(seed=args.seed, quick=args.quick, version=balkd_seg.__version__))
+        print(f'Everything goes to {work}; about 5 minutes on 2 CPU cores.', flush=True)
         draw_scenes(work, scale, args.seed)
         mious = {name: train(work, name, scale, args.seed) for name in CONFIGS}
         show_results(work, scale, mious)
