@@ -20,11 +20,13 @@ class BuildWithMim(build_py):
 
     def run(self) -> None:
         """Build the library, then copy the mim extension; an editable install needs no copy."""
-        super().run()
         if getattr(self, 'editable_mode', False):
+            super().run()
             return
+        # a module deleted since the last build must not travel along
+        shutil.rmtree(Path(self.build_lib) / 'balkd_seg', ignore_errors=True)
+        super().run()
         target = Path(self.build_lib) / 'balkd_seg' / '.mim'
-        shutil.rmtree(target, ignore_errors=True)
         ignore = shutil.ignore_patterns('__pycache__', '*.pyc', 'results')
         for name in MIM_EXTENSION:
             source = ROOT / name

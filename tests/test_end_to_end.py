@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,9 +12,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
+LAUNCH = (
+    'torchrun',
+    '--nproc_per_node=2',
+    '--rdzv-backend=c10d',
+    '--rdzv-endpoint=localhost:0',
+)
 
 BASE = """
 _base_ = 'mmseg::_base_/default_runtime.py'
@@ -39,7 +47,12 @@ test_dataloader = val_dataloader
 val_evaluator = test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9))
 param_scheduler = [dict(type='PolyLR', eta_min=0, power=0.9, begin=0, end=6, by_epoch=False)]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=6, val_interval=100)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=6, val_interval=3)
+tta_model = dict(type='SegTTAModel')
+tta_pipeline = load + [dict(type='TestTimeAug', transforms=[
+    [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (1.0, 1.5)],
+    [dict(type='RandomFlip', prob=p, direction='horizontal') for p in (0.0, 1.0)],
+    labels, [dict(type='PackSegInputs')]])]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
@@ -77,6 +90,17 @@ model = dict(
         dict(type='ChannelwiseKLLoss', student_tap='backbone.layer4',
              teacher_tap='backbone.layer4', resize='student',
              projection=dict(in_channels=64, out_channels=64))])
+"""
+
+
+EXTRAS = """
+_base_ = './distil.py'
+custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.1)]
+student = _base_.model.student
+student['backbone'].update(frozen_stages=1, norm_eval=True)
+model = dict(student=student)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'decode_head': dict(lr_mult=10.0)}))
+train_cfg = dict(max_iters=4, val_interval=2)
 """
 
 
@@ -132,6 +156,7 @@ def workplace(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), array)
     (folder / 'base.py').write_text(BASE.format(plugin=PLUGIN))
+    (folder / 'extras.py').write_text(EXTRAS)
     (folder / 'stock_base.py').write_text(BASE.format(plugin=''))
     (folder / 'distil.py').write_text(DISTIL)
     (folder / 'teacher.py').write_text(
@@ -173,12 +198,15 @@ def test_checkpoint_holds_nothing_of_the_teacher_and_stores_projections_beside(w
     assert not set(checkpoint['state_dict']) - set(teacher)
     assert not [key for key in checkpoint['state_dict'] if 'distill' in key]
     assert len(checkpoint['state_dict']) < len(teacher)
-    assert sorted(checkpoint['distill_state']) == ['1.projection.bias', '1.projection.weight']
+    assert sorted(checkpoint['distill_state']) == [
+        'loss_cwd.projection.bias',
+        'loss_cwd.projection.weight',
+    ]
     parameters = [k for k in checkpoint['state_dict'] if k.endswith(('weight', 'bias'))]
     assert len(checkpoint['optimizer']['state']) == len(parameters) + 2
 
 
-def test_a_killed_run_resumes_to_the_same_weights(workplace):
+def test_a_stopped_run_resumes_to_the_same_weights(workplace):
     options = ('--cfg-options', 'train_cfg.max_iters=3')
     train = ('mim', 'train', 'mmsegmentation', 'distil.py', '--work-dir', 'resumed')
     run(*train, *options, cwd=workplace)
@@ -190,49 +218,140 @@ def test_a_killed_run_resumes_to_the_same_weights(workplace):
         torch.testing.assert_close(got[key], value, rtol=0, atol=0, msg=key)
 
 
-def test_amp_with_gradient_accumulation(workplace):
-    log = run(
-        'mim', 'train', 'mmsegmentation', 'distil.py', '--work-dir', 'amp', '--amp',
-        '--cfg-options', 'optim_wrapper.accumulative_counts=2', 'train_cfg.max_iters=2',
-        cwd=workplace,
+def test_amp_accumulation_ema_frozen_stages_and_learning_rates_together(workplace):
+    run(
+        'mim', 'train', 'mmsegmentation', 'extras.py', '--work-dir', 'extras', '--amp',
+        '--cfg-options', 'optim_wrapper.accumulative_counts=2', cwd=workplace,
     )  # fmt: skip
-    exact = losses((workplace / 'train.log').read_text())[0][1]
-    assert float(losses(log)[0][1]) == pytest.approx(float(exact), rel=0.05)
+    config = Config.fromfile(workplace / 'extras' / 'extras.py')
+    assert config.optim_wrapper.type == 'AmpOptimWrapper'
+    checkpoint = torch.load(workplace / 'extras' / 'iter_3.pth', weights_only=True)
+    averaged = {
+        key.removeprefix('module.')
+        for key in checkpoint['ema_state_dict']
+        if key.startswith('module.') and 'distill' not in key
+    }
+    assert averaged == set(checkpoint['state_dict'])
+    first, last = (weights(workplace / 'extras' / f'iter_{i}.pth') for i in (3, 4))
+    changed = {key for key in first if not torch.equal(first[key], last[key])}
+    assert any(key.startswith('decode_head') for key in changed)
+    assert not any(key.startswith(('backbone.stem', 'backbone.layer1')) for key in changed)
+    assert not any('running' in key for key in changed if key.startswith('backbone'))
 
 
-def test_two_cpu_processes_train_and_test_with_the_averaged_gradient(workplace):
-    script = ROOT / 'tools' / 'train.py'
-    launch = ('torchrun', '--nproc_per_node=2', '--master_port=0', '--rdzv-backend=c10d')
+def test_test_time_augmentation(workplace):
+    script = ROOT / 'tools' / 'test.py'
+    plain, augmented = (
+        run(sys.executable, script, 'distil.py', 'work/iter_6.pth', *tta, cwd=workplace)
+        for tta in ((), ('--tta',))
+    )
+    assert 'TestTimeAug' in augmented
+    assert mean_iou(augmented) != mean_iou(plain)
+
+
+RANK_GRADIENTS = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+import balkd_seg
+from conftest import batch, segmentor
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+
+register_all_modules(init_default_scope=True)
+distributed.init_process_group('gloo')
+rank = distributed.get_rank()
+torch.manual_seed(0)
+teacher = segmentor(depth=34)
+torch.save(dict(state_dict=MODELS.build(teacher).state_dict()), f'rank{{rank}}.pth')
+model = MODELS.build(dict(
+    type='OfflineDistiller', student=segmentor(), teacher=dict(teacher, checkpoint='rank0.pth'),
+    distill=[dict(type='BalancedDivergenceLoss', loss_weight=50.0)]))
+distributed.barrier()
+model.build_teacher()
+model.double().eval()
+inputs, samples = batch(size=2)
+inputs = inputs.double()
+for sample in samples:
+    sample.gt_sem_seg.data.clamp_(max=4)  # as many valid pixels on each process
+
+
+def gradient(module, part):
+    model.zero_grad()
+    module(inputs[part], samples[part], mode='loss')['distill.loss_balkd'].backward()
+    return model.decode_head.conv_seg.weight.grad.clone()
+
+
+whole = gradient(model, slice(0, 2))
+wrapped = DistributedDataParallel(model, find_unused_parameters=True)
+shared = gradient(wrapped, slice(rank, rank + 1))
+alone = gradient(model, slice(rank, rank + 1))
+torch.testing.assert_close(shared, whole)
+assert not torch.allclose(alone, whole)
+print('rank', rank, 'agrees')
+"""
+
+
+def test_two_processes_share_the_gradient_of_the_whole_batch(workplace):
+    script = workplace / 'gradients.py'
+    script.write_text(RANK_GRADIENTS.format(tests=str(ROOT / 'tests')))
+    output = run(*LAUNCH, script, cwd=workplace)
+    assert 'rank 0 agrees' in output
+    assert 'rank 1 agrees' in output
+
+
+def test_two_cpu_processes_train_and_test(workplace):
     log = run(
-        *launch, '--rdzv-endpoint=localhost:0', script, 'distil.py', '--work-dir', 'two',
-        '--launcher', 'pytorch', '--cfg-options', 'train_cfg.val_interval=6', cwd=workplace,
+        *LAUNCH, ROOT / 'tools' / 'train.py', 'distil.py', '--work-dir', 'two',
+        '--launcher', 'pytorch', cwd=workplace,
     )  # fmt: skip
     assert len(losses(log)) == 6
-    assert re.search(r'Distributed training: True|distributed.*True', log)
-    log = run(
-        *launch, '--rdzv-endpoint=localhost:0', ROOT / 'tools' / 'test.py', 'distil.py',
-        'two/iter_6.pth', '--launcher', 'pytorch', cwd=workplace,
+    assert re.search(r'Distributed training: True', log)
+    distributed = run(
+        *LAUNCH, ROOT / 'tools' / 'test.py', 'distil.py', 'two/iter_6.pth',
+        '--launcher', 'pytorch', cwd=workplace,
     )  # fmt: skip
-    assert float(mean_iou(log)) >= 0
+    assert mean_iou(distributed) == mean_iou(log)
 
 
-def test_mim_train_balkd_seg_from_a_normal_install(workplace):
+@pytest.fixture(scope='module')
+def installed(workplace):
+    """The package as a normal install puts it, built from a copy of the sources."""
+    sources = workplace / 'sources'
+    for name in ('balkd_seg', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, sources / name)
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'model-index.yml'):
+        shutil.copy2(ROOT / name, sources / name)
     run(
         sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation',
-        ROOT, '-w', workplace / 'wheel', cwd=workplace,
+        sources, '-w', workplace / 'wheel', cwd=workplace,
     )  # fmt: skip
     (wheel,) = (workplace / 'wheel').glob('*.whl')
-    installed = workplace / 'installed'
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
+        archive.extractall(workplace / 'installed')
+    return workplace / 'installed'
+
+
+def test_a_normal_install_carries_configs_and_tools(installed):
     mim = installed / 'balkd_seg' / '.mim'
-    assert (mim / 'tools' / 'train.py').is_file()
-    assert sorted(p.name for p in (mim / 'configs').iterdir()) == sorted(
-        p.name for p in (ROOT / 'configs').iterdir() if p.name != '__pycache__'
-    )
+    for folder in ('configs', 'tools'):
+        expected = {p.relative_to(ROOT / folder) for p in (ROOT / folder).rglob('*.py')}
+        assert {p.relative_to(mim / folder) for p in (mim / folder).rglob('*.py')} == expected
+    assert (mim / 'model-index.yml').is_file()
+
+
+def test_mim_train_balkd_seg_finds_configs_by_name(workplace, installed):
     log = run(
-        'mim', 'train', 'balkd_seg', 'distil.py', '--gpus', '0', '--work-dir', 'normal',
-        '--cfg-options', 'train_cfg.max_iters=1', cwd=workplace, PYTHONPATH=str(installed),
+        'mim', 'train', 'balkd_seg', 'baseline_pspnet-r18-d32_1xb4-300_street-scenes-128x256.py',
+        '--gpus', '0', '--work-dir', 'normal', '--cfg-options', 'train_cfg.max_iters=1',
+        'train_dataloader.dataset.data_root=data', 'val_dataloader.dataset.data_root=data',
+        'val_dataloader.dataset.data_prefix.img_path=leftImg8bit/train',
+        'val_dataloader.dataset.data_prefix.seg_map_path=gtFine/train',
+        'train_dataloader.batch_size=2', 'default_hooks.logger.interval=1',
+        cwd=workplace, PYTHONPATH=str(installed),
     )  # fmt: skip
-    assert str(mim / 'tools' / 'train.py') in log
-    assert losses(log)[0] == losses((workplace / 'train.log').read_text())[0]
+    assert str(installed / 'balkd_seg' / '.mim' / 'tools' / 'train.py') in log
+    assert len(losses(log)) == 1
+    assert float(mean_iou(log)) >= 0

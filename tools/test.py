@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 
 import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from balkd_seg.compat.cpu_distributed import build_runner
+from balkd_seg.distillers.checkpoint import local_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,7 +50,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    cfg.load_from = args.checkpoint
+    # a URL becomes a file here: mmengine's own download reads it without `weights_only`
+    cfg.load_from = local_checkpoint(args.checkpoint, 'model')
     if args.show_dir:
         cfg.default_hooks.visualization.draw = True
         cfg.visualizer.save_dir = args.show_dir

@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 
 import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from balkd_seg.compat.cpu_distributed import build_runner
+from balkd_seg.distillers.checkpoint import local_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,10 +25,7 @@ def parse_args() -> argparse.Namespace:
         '--work-dir', help='where logs and checkpoints go (default: ./work_dirs/NAME)'
     )
     parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='go on from the latest checkpoint in the work dir, or from the one given',
+        '--resume', action='store_true', help='go on from the latest checkpoint in the work dir'
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
@@ -60,9 +58,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    cfg.resume = args.resume
+    if cfg.get('load_from'):
+        # a URL becomes a file here: mmengine's own download reads it without `weights_only`
+        cfg.load_from = local_checkpoint(cfg.load_from, 'model')
     return cfg
 
 

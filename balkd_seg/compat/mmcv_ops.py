@@ -21,7 +21,8 @@ def _missing_op(name: str) -> type:
         raise RuntimeError(
             f'`mmcv.ops.{name}` is a compiled op and mmcv-lite is installed, which has none. '
             'Use a model without it, or replace mmcv-lite by full mmcv: '
-            '`pip uninstall -y mmcv-lite && pip install --no-build-isolation mmcv==2.1.0`.'
+            "`pip uninstall -y mmcv-lite && pip install 'setuptools<80' wheel && "
+            'pip install --no-build-isolation mmcv==2.1.0`.'
         )
 
     return type(name, (), {'__new__': refuse, '__doc__': f'Stands in for `mmcv.ops.{name}`.'})

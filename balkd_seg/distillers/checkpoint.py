@@ -1,14 +1,14 @@
 """Read a teacher's checkpoint and load it without mercy: every key, every shape, no code."""
 
+import hashlib
 import os
-import pickle
+import re
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
 from mmengine.dist import barrier, get_local_rank
-from torch import nn
+from torch import Tensor, nn
 
 # A teacher's auxiliary head only serves its own training, so it is neither built nor loaded.
 _UNUSED_PREFIX = 'auxiliary_head.'
@@ -19,7 +19,7 @@ def read_checkpoint(path: str, role: str) -> dict[str, Any]:
 
     Args:
         path: A file, or an http(s) URL, which is kept in PyTorch's hub cache.
-        role: What the checkpoint is for, in messages: `'teacher'`.
+        role: Whose checkpoint it is, in messages: `'teacher'`.
 
     Returns:
         The checkpoint as saved, on the CPU.
@@ -28,26 +28,20 @@ def read_checkpoint(path: str, role: str) -> dict[str, Any]:
         FileNotFoundError: If the file is missing or the URL cannot be reached.
         ValueError: If it is no checkpoint, is truncated, or would run code when loaded.
     """
-    file = _download(path, role) if urlparse(path).scheme in ('http', 'https') else path
+    file = local_checkpoint(path, role)
     if not os.path.isfile(file):
         raise FileNotFoundError(
-            f'Expected the checkpoint of the {role} at `{path}`, but there is no such file. '
-            f'Set model.{role}.checkpoint to a file or URL, for example with '
-            f'--cfg-options model.{role}.checkpoint=PATH.'
+            f'Expected the checkpoint of the {role} at `{path}`, but there is no such file below '
+            f'`{os.getcwd()}`. Give a file or URL; in a config it is model.{role}.checkpoint, on '
+            f'the command line --cfg-options model.{role}.checkpoint=PATH.'
         )
     try:
         checkpoint = torch.load(file, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:  # whatever a malformed pickle raises while it is read
         raise ValueError(
-            f'Expected the checkpoint of the {role}, `{path}`, to hold weights and plain values '
-            'only, but it is malformed or asks for code to be run. Nothing of it was run. Do not '
-            f'trust the file; train or download it again. PyTorch says: {_first_line(error)}'
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(
-            f'Expected the checkpoint of the {role}, `{path}`, to be a complete PyTorch file, but '
-            f'reading it failed; it is probably truncated. Copy or download it again. '
-            f'PyTorch says: {_first_line(error)}'
+            f'Expected the checkpoint of the {role}, `{path}`, to be a complete file of weights '
+            f'and plain values, but {_complaint(error)}. Nothing of it was run. Copy, download or '
+            'train it again; do not load it in a way that runs code.'
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(
@@ -69,8 +63,15 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
     Raises:
         ValueError: If a key is missing or too many, or a shape differs; names the first of each.
     """
-    weights = checkpoint.get('state_dict', checkpoint)
-    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+    found = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+    ):
+        raise ValueError(
+            f'Expected the checkpoint `{path}` of the {role} to hold a state dict of names and '
+            f"tensors, but got something else under 'state_dict' or at its top level."
+        )
+    weights = {key.removeprefix('module.'): value for key, value in found.items()}
     weights = {k: v for k, v in weights.items() if not k.startswith(_UNUSED_PREFIX)}
     expected = network.state_dict()
     missing = [k for k in expected if k not in weights and 'num_batches_tracked' not in k]
@@ -91,40 +92,58 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
 
 
 def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
-    """Return the class names a checkpoint was trained with, in order, or None if it has none."""
-    meta = checkpoint.get('meta') or {}
-    classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
-    return tuple(classes) if classes else None
+    """Return the class names a checkpoint was trained with, in order, or None if it has none.
+
+    mmengine stores them under `meta.dataset_meta.classes`, the older zoo under `meta.CLASSES`.
+    """
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict):
+        return None
+    dataset_meta = meta.get('dataset_meta')
+    classes = dataset_meta.get('classes') if isinstance(dataset_meta, dict) else None
+    classes = classes or meta.get('CLASSES')
+    return tuple(classes) if isinstance(classes, (list, tuple)) and classes else None
 
 
-def _download(url: str, role: str) -> str:
-    """Download a URL into PyTorch's hub cache once per machine and return the file's path."""
-    name = os.path.basename(urlparse(url).path)
+def local_checkpoint(path: str, role: str) -> str:
+    """Return the file of a checkpoint; a URL is downloaded once per machine.
+
+    Raises:
+        FileNotFoundError: If a URL cannot be reached.
+    """
+    if urlparse(path).scheme not in ('http', 'https'):
+        return path
+    # URLs of one base name (…/a/best.pth, …/b/best.pth) must not share a file
+    key = hashlib.sha256(path.encode()).hexdigest()[:8]
+    name = f'{key}_{os.path.basename(urlparse(path).path)}'
     file = os.path.join(torch.hub.get_dir(), 'checkpoints', name)
     error: Exception | None = None
     if get_local_rank() == 0 and not os.path.isfile(file):
         os.makedirs(os.path.dirname(file), exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, file)
-        except (URLError, OSError, RuntimeError) as caught:
+            torch.hub.download_url_to_file(path, file)
+        except (OSError, RuntimeError) as caught:  # URLError is an OSError
             error = caught
     barrier()
-    if error is not None or not os.path.isfile(file):
+    if not os.path.isfile(file):
         raise FileNotFoundError(
-            f'Expected to download the checkpoint of the {role} from `{url}`, but that failed '
-            f'({_first_line(error) if error else "on another process"}). Download it by hand and '
-            f'set --cfg-options model.{role}.checkpoint=PATH.'
+            f'Expected to download the checkpoint of the {role} from `{path}`, but that failed '
+            f'({error or "on another process"}). Download it by hand and give the file instead.'
         ) from error
     return file
+
+
+def _complaint(error: Exception) -> str:
+    """Say what is wrong with a checkpoint file, without PyTorch's advice to trust it."""
+    forbidden = re.search(r'GLOBAL (\S+)', str(error))
+    if forbidden:
+        return f'it asks for `{forbidden.group(1)}`, which is neither'
+    if isinstance(error, ValueError):
+        return str(error)
+    return f'reading it failed with {type(error).__name__}: it is malformed or truncated'
 
 
 def _few(what: str, items: list[str], limit: int = 3) -> str:
     """Describe a list by its length and its first items."""
     shown = ', '.join(items[:limit]) + (', …' if len(items) > limit else '')
     return f'{len(items)} {what}' + (f' ({shown})' if items else '')
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 200 characters."""
-    text = str(error) or type(error).__name__
-    return text.splitlines()[0][:200]

@@ -34,7 +34,35 @@ class DistillTerm(nn.Module):
         find_tap(student, self.student_tap, 'student')
         self.projection = nn.Conv2d(**projection, kernel_size=1) if projection else nn.Identity()
         self.loss = MODELS.build(entry)
-        self.loss_name: str = self.loss.loss_name
+        self.loss_name: str = getattr(self.loss, 'loss_name', '')
+        self._check_loss_name(entry['type'])
+        if self.student_tap == logits_path(student):
+            self._check_agreement_with_head(student)
+
+    def _check_loss_name(self, loss_type: str) -> None:
+        stem = self.loss_name.removeprefix('loss_')
+        if stem == self.loss_name or 'loss' in stem:
+            raise ValueError(
+                f'Expected the loss `{loss_type}` of `distill` to have a `loss_name` of the form '
+                f"'loss_x', with 'loss' nowhere else, because mmengine trains whatever has it in "
+                f'its name, but got {self.loss_name!r}. Set `loss_name`, or take another loss.'
+            )
+
+    def _check_agreement_with_head(self, student: nn.Module) -> None:
+        """Compare what the task loss and this one have to see alike."""
+        head = student.decode_head
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        names = ['ignore_index']
+        if getattr(self.loss, 'resize', None) == 'label':
+            names.append('align_corners')
+        for name in names:
+            expected = getattr(head, name)
+            if getattr(self.loss, name, expected) != expected:
+                raise ValueError(
+                    f"Expected `{name}` of {self.loss_name} to be that of the student's head, "
+                    f'{expected}, but got {getattr(self.loss, name)}. Set {name}={expected} in the '
+                    'entry of `distill`.'
+                )
 
     def bind_teacher(self, teacher: nn.Module) -> None:
         """Take the teacher's logits where no tap was named."""
@@ -65,6 +93,7 @@ class DistillTerms(nn.ModuleList):
 
     def __init__(self, terms: Iterable[DistillTerm]) -> None:
         super().__init__(terms)
+        self.are_stored = False  # DistillStateHook says otherwise
         names = [term.loss_name for term in self]
         if not names or len(set(names)) < len(names):
             raise ValueError(
@@ -84,14 +113,26 @@ class DistillTerms(nn.ModuleList):
     def beside_state_dict(self) -> dict[str, Tensor]:
         """Return what the terms learn, to be stored beside the student."""
         state: dict[str, Tensor] = {}
-        for index, term in enumerate(self):
-            term.state_dict(destination=state, prefix=f'{index}.')
+        for term in self:
+            term.state_dict(destination=state, prefix=f'{term.loss_name}.')
         return dict(state)
 
     def load_beside_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `beside_state_dict` returned; raises RuntimeError if it does not fit."""
-        for index, term in enumerate(self):
-            prefix = f'{index}.'
+        """Restore what `beside_state_dict` returned.
+
+        Raises:
+            ValueError: If the terms are not those of the state.
+        """
+        expected = {key: tuple(value.shape) for key, value in self.beside_state_dict().items()}
+        found = {key: tuple(value.shape) for key, value in state.items()}
+        if expected != found:
+            raise ValueError(
+                f'Expected the checkpoint to hold the projections of this config, {expected}, but '
+                f'got {found}. Resume with the `distill` entries of the stopped run, or start from '
+                'its student with `load_from`.'
+            )
+        for term in self:
+            prefix = f'{term.loss_name}.'
             term.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             )

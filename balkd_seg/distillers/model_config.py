@@ -4,6 +4,7 @@ import copy
 import os
 
 from mmengine.config import Config, ConfigDict
+from mmengine.utils import is_installed
 
 
 def resolve_model_config(network: dict, role: str) -> ConfigDict:
@@ -23,6 +24,11 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
         FileNotFoundError: If the config does not exist.
     """
     network = copy.deepcopy(dict(network))
+    if 'checkpoint' in network:
+        raise ValueError(
+            f'Expected no `checkpoint` in the {role}, but got {network["checkpoint"]!r}. A student '
+            'starts from weights by `load_from` at the top of the config, as any mmseg model.'
+        )
     if 'config' not in network:
         if 'type' not in network:
             raise ValueError(
@@ -51,8 +57,17 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
 def _load_config(name: str, role: str) -> Config:
     """Load a config from an installed package (`scope::path`) or a file."""
     if '::' in name:
+        from mmengine.config.utils import MODULE2PACKAGE
         from mmengine.hub import get_config
 
+        scope = name.partition('::')[0]
+        if scope not in MODULE2PACKAGE or not is_installed(MODULE2PACKAGE[scope]):
+            # get_config would install the package from the network without asking
+            raise ValueError(
+                f'Expected the config of the {role}, `{name}`, to come from an installed OpenMMLab '
+                f"package, but there is none of scope '{scope}'. Use 'mmseg::...', install the "
+                'package, or give a file.'
+            )
         name = name if name.endswith('.py') else f'{name}.py'
         try:
             return get_config(name)

@@ -1,5 +1,6 @@
 """Offline distillation: a frozen teacher teaches a student that stays a stock mmseg model."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +32,10 @@ class OfflineDistiller(BaseSegmentor):
         teacher: The same, with `checkpoint` (file or URL).
         distill: One dict per term: the loss (`type` and its arguments) and where it looks, see
             `DistillTerm`.
-        data_preprocessor: Unused; mmengine's Runner passes what a config has at its top level. Each
-            network brings its own in its model dict.
-        pretrained, train_cfg: Unused; mmseg's `init_model` sets them to None.
+        data_preprocessor: For a student that has none in its model dict; mmengine's Runner passes
+            what a config has at its top level.
+        pretrained: None; mmseg's `init_model` passes it.
+        train_cfg: None; mmseg's `init_model` passes it.
 
     Raises:
         ValueError: If a config, tap or loss setting is wrong.
@@ -54,7 +56,15 @@ class OfflineDistiller(BaseSegmentor):
         pretrained: str | None = None,
         train_cfg: dict | None = None,
     ) -> None:
-        network = MODELS.build(resolve_model_config(student, 'student'))
+        if pretrained is not None or train_cfg is not None:
+            raise ValueError(
+                'Expected `pretrained` and `train_cfg` to be None in an OfflineDistiller, but got '
+                f'{pretrained!r} and {train_cfg!r}. Put them into its `student`.'
+            )
+        model = resolve_model_config(student, 'student')
+        if data_preprocessor is not None:
+            model.setdefault('data_preprocessor', data_preprocessor)
+        network = MODELS.build(model)
         super().__init__(data_preprocessor=network.data_preprocessor)
         # The student's parts are the distiller's own, so that names are the stock ones; the
         # student itself is kept outside of the module tree.
@@ -69,7 +79,7 @@ class OfflineDistiller(BaseSegmentor):
             terms = DistillTerms(DistillTerm(entry, network) for entry in distill)
         self.distill_terms: DistillTerms = terms
         self.register_load_state_dict_post_hook(_forgive_missing_terms)
-        self._classes_checked = False
+        self._started = False
 
     def init_weights(self) -> None:
         """Build and load the teacher, then initialise the student; the Runner calls it to train."""
@@ -130,8 +140,10 @@ class OfflineDistiller(BaseSegmentor):
         """
         self.build_teacher()
         assert self.teacher is not None
-        if not self._classes_checked:
+        if not self._started:
             self._check_class_order()
+            self._check_storage()
+            self._started = True
         target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
         self._check_labels(target, data_samples)
         teacher_outputs = self.teacher(inputs, [term.teacher_tap for term in self.distill_terms])
@@ -161,10 +173,19 @@ class OfflineDistiller(BaseSegmentor):
                 f'{", ".join(files)}. Check the label map of the data set (tools/check_data.py).'
             )
 
+    def _check_storage(self) -> None:
+        """Warn if projections are trained that no checkpoint will hold."""
+        if self.distill_terms.beside_state_dict() and not self.distill_terms.are_stored:
+            print_log(
+                'Checkpoints will lack the weights of the distillation projections, so that they '
+                "start anew on --resume. Add dict(type='DistillStateHook') to custom_hooks.",
+                logger='current',
+                level=logging.WARNING,
+            )
+
     def _check_class_order(self) -> None:
-        """Compare the teacher's class names with the training set's, once."""
+        """Compare the teacher's class names with the training set's."""
         assert self.teacher is not None
-        self._classes_checked = True
         hub = MessageHub.get_current_instance()
         meta = hub.get_info('dataset_meta') if 'dataset_meta' in hub.runtime_info else None
         classes = tuple((meta or {}).get('classes') or ())

@@ -53,10 +53,12 @@ def record_taps(model: nn.Module, paths: Sequence[str], role: str) -> Iterator[d
         A dict that maps each path to its output (of the last call) once the model has run.
     """
     outputs: dict[str, Tensor] = {}
+    versions: dict[str, int] = {}
 
     def hook_for(path: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             outputs[path] = output
+            versions[path] = getattr(output, '_version', 0)
 
         return hook
 
@@ -72,4 +74,9 @@ def record_taps(model: nn.Module, paths: Sequence[str], role: str) -> Iterator[d
             raise ValueError(
                 f'Expected the tap `{path}` of the {role} to give one tensor in a training step, '
                 f'but it {got}. Tap a module such as `{logits_path(model)}`.'
+            )
+        if outputs[path]._version != versions[path]:
+            raise ValueError(
+                f'Expected the output of the tap `{path}` of the {role} to stay as it is, but a '
+                'later layer overwrites it in place. Tap the module around it, for example a stage.'
             )

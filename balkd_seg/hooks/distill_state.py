@@ -19,14 +19,21 @@ class DistillStateHook(Hook):
 
     `checkpoint['state_dict']` stays the stock student. `'distill_state'` is written when the
     distillation terms have weights. `'random_state'` is PyTorch's, so that dropout goes on as in a
-    run that was never stopped; mmengine itself replays the data. It is one process's state, so it
-    is left out of distributed training.
+    run that was never stopped; mmengine itself replays the data, the same if `randomness.seed` is
+    set. It is one process's state, so it is left out of distributed training.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self) -> None:
-        self._random_state: dict | None = None
+        self._resumed: dict | None = None
+        self._before_val: dict | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell the terms that their weights are stored."""
+        terms = _distill_terms(runner)
+        if terms is not None:
+            terms.are_stored = True
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the terms' weights and the random state to the checkpoint."""
@@ -35,14 +42,14 @@ class DistillStateHook(Hook):
         if state:
             checkpoint[_TERMS] = {key: value.cpu() for key, value in state.items()}
         if get_world_size() == 1:
-            checkpoint[_RANDOM] = dict(
-                cpu=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all()
-            )
+            checkpoint[_RANDOM] = _random_state()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore the terms' weights; remember the random state until training goes on."""
-        if runner._resume and get_world_size() == 1:
-            self._random_state = checkpoint.get(_RANDOM)
+        """Restore the terms' weights on resuming; remember the random state until it goes on."""
+        if not runner._resume:
+            return
+        if get_world_size() == 1:
+            self._resumed = checkpoint.get(_RANDOM)
         terms = _distill_terms(runner)
         if terms is None or not terms.beside_state_dict():
             return
@@ -58,12 +65,31 @@ class DistillStateHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None
     ) -> None:
         """Restore the random state once, after mmengine has replayed the data."""
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state['cpu'].cpu())
-            cuda = [state.cpu() for state in self._random_state['cuda']]
-            if len(cuda) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(cuda)
-            self._random_state = None
+        if self._resumed is not None:
+            _set_random_state(self._resumed)
+            self._resumed = None
+
+    def before_val(self, runner: Runner) -> None:
+        """Remember the random state: a data loader draws from it, which a resumed run skips."""
+        self._before_val = _random_state()
+
+    def after_val(self, runner: Runner) -> None:
+        """Leave no trace of the validation in the random state."""
+        if self._before_val is not None:
+            _set_random_state(self._before_val)
+            self._before_val = None
+
+
+def _random_state() -> dict:
+    """Return PyTorch's random state on the CPU and every CUDA device."""
+    return dict(cpu=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all())
+
+
+def _set_random_state(state: dict) -> None:
+    """Set PyTorch's random state; CUDA's only where there are as many devices."""
+    torch.set_rng_state(state['cpu'].cpu())
+    if len(state['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([device.cpu() for device in state['cuda']])
 
 
 def _distill_terms(runner: Runner) -> DistillTerms | None:

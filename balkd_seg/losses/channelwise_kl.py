@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from balkd_seg.losses._checks import check_loss
 from balkd_seg.ops import BalancedDivergence, balanced_divergence
-from balkd_seg.ops._checks import check_settings
+from balkd_seg.ops._checks import check_settings, check_temperature
 from balkd_seg.ops._types import Terms
 
 
@@ -48,6 +48,7 @@ class ChannelwiseKLLoss(nn.Module):
         loss_name: str = 'loss_cwd',
     ) -> None:
         super().__init__()
+        check_temperature('temperature', temperature)
         check_settings(Terms(1.0, 0.0, temperature, temperature), 'positions', resize)
         check_loss(loss_weight, loss_name)
         self.temperature = temperature

@@ -18,6 +18,12 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f'Expected `{name}` to be one of {expected}, but got {value!r}')
 
 
+def check_temperature(name: str, value: float) -> None:
+    """Raise unless a temperature is in its range."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f'Expected `{name}` to be finite and larger than 0, but got {value}')
+
+
 def check_settings(terms: Terms, softmax_axis: str, resize: str) -> None:
     """Raise unless weights, temperatures and options are in their ranges."""
     for name in ('forward_weight', 'reverse_weight'):
@@ -25,9 +31,7 @@ def check_settings(terms: Terms, softmax_axis: str, resize: str) -> None:
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
     for name in ('forward_temperature', 'reverse_temperature'):
-        value = getattr(terms, name)
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f'Expected `{name}` to be finite and larger than 0, but got {value}')
+        check_temperature(name, getattr(terms, name))
     if terms.forward_weight == terms.reverse_weight == 0:
         raise ValueError(
             'Expected `forward_weight` or `reverse_weight` to be larger than 0, but both are 0; '
@@ -57,6 +61,11 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, softmax_axis: s
             f'Expected as many student as teacher channels, but got {student[1]} and '
             f'{teacher[1]}; networks must share their classes, and tapped features need a '
             'projection'
+        )
+    if softmax_axis == 'classes' and student[1] < 2:
+        raise ValueError(
+            f'Expected logits of at least 2 classes for a softmax over classes, but got {student}; '
+            'a binary network needs num_classes=2 and out_channels=2 to be distilled'
         )
     if softmax_axis == 'positions' and len(student) == 2:
         raise ValueError(

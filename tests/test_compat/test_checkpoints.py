@@ -3,13 +3,19 @@
 import os
 import pickle
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from numpy._core import multiarray as _multiarray
 
-from balkd_seg.distillers.checkpoint import read_checkpoint
+from balkd_seg.distillers.checkpoint import (
+    checkpoint_classes,
+    load_strictly,
+    read_checkpoint,
+)
 
 
 class Call:
@@ -76,11 +82,69 @@ def test_a_malicious_teacher_is_refused_and_nothing_runs(save, tmp_path, payload
     assert not flag.exists()
 
 
+def test_an_array_over_memory_of_its_choice_is_refused(save):
+    address = np.array([8], dtype=np.uint64).tobytes()
+    path = save(dict(state_dict=Call(np.ndarray, (1,), np.dtype('O'), address)))
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        torch.load(path, weights_only=True)
+    with pytest.raises(ValueError, match=r'checkpoint\.pth.*Nothing of it was run'):
+        read_checkpoint(path, 'teacher')
+    for dtype in ('O', 'V8', 'M8'):
+        scalar = Call(_multiarray.scalar, np.dtype(dtype), address)
+        with pytest.raises(ValueError, match='Nothing of it was run'):
+            read_checkpoint(save(dict(state_dict=scalar)), 'teacher')
+
+
+def test_a_loaded_array_is_saved_again_as_numpys_own(save):
+    loaded = torch.load(save(dict(array=np.arange(3.0))), weights_only=True)['array']
+    again = save(dict(array=loaded), name='again.pth')
+    assert b'balkd_seg' not in Path(again).read_bytes()
+    copy = pickle.loads(pickle.dumps(loaded))
+    assert type(copy) is np.ndarray
+
+
 def test_the_payload_of_that_test_does_run_where_pickle_is_trusted(save, tmp_path):
     flag = tmp_path / 'it_ran'
     path = save(Call(exec, f'open({str(flag)!r}, "w").close()'))
     torch.load(path, weights_only=False)
     assert flag.exists()
+
+
+class Odd:
+    """Pickle with a state that the unpickler chokes on."""
+
+    def __reduce__(self):
+        return OrderedDict, (5,)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        dict(state_dict=Odd()),
+        dict(state_dict=[1, 2]),
+        {1: torch.ones(1)},
+        dict(state_dict=dict(weight=3)),
+    ],
+    ids=['odd pickle', 'list', 'integer keys', 'no tensors'],
+)
+def test_a_malformed_state_dict_is_refused_by_name(save, content):
+    path = save(content)
+    with pytest.raises(ValueError, match=r'checkpoint\.pth'):
+        load_strictly(torch.nn.Linear(1, 1), read_checkpoint(path, 'teacher'), path, 'teacher')
+
+
+@pytest.mark.parametrize(
+    ('meta', 'classes'),
+    [
+        (dict(dataset_meta=dict(classes=('a', 'b'))), ('a', 'b')),
+        (dict(CLASSES=['a', 'b'], PALETTE=None), ('a', 'b')),
+        (dict(dataset_meta=None), None),
+        ([1], None),
+        (None, None),
+    ],
+)
+def test_class_names_of_new_and_old_checkpoints(meta, classes):
+    assert checkpoint_classes(dict(meta=meta)) == classes
 
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'PK\x03\x04 half a zip'])
@@ -110,6 +174,8 @@ def test_a_url_is_read_with_weights_only_from_the_hub_cache(save, tmp_path, monk
     for _ in range(2):
         assert read_checkpoint(url, 'teacher')['state_dict']['w'] == 1
     assert fetched == [url]
+    read_checkpoint('https://example.com/other/teacher-12345678.pth', 'teacher')
+    assert len(fetched) == 2
 
 
 def test_an_unreachable_url_says_what_to_do(tmp_path, monkeypatch):

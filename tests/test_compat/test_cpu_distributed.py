@@ -10,9 +10,7 @@ from balkd_seg.compat.cpu_distributed import CPUDistributedRunner, build_runner
 
 @pytest.fixture
 def config(tmp_path):
-    loader = dict(
-        dataset=[0, 1], batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False)
-    )
+    loader = dict(dataset=[0, 1], batch_size=1, sampler=dict(type='DefaultSampler', shuffle=False))
     return Config(
         dict(
             model=dict(type='ToyModel'),

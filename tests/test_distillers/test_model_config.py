@@ -58,6 +58,18 @@ def test_bad_networks_are_refused(network, error, match):
         resolve_model_config(network, 'student')
 
 
+@pytest.mark.parametrize('scope', ['mmdet', 'mmsegx', 'balkd_seg'])
+def test_a_package_that_is_not_installed_is_refused_and_not_installed(scope, monkeypatch):
+    monkeypatch.setattr('mmengine.hub.hub.install_package', lambda package: pytest.fail(package))
+    with pytest.raises(ValueError, match=rf"none of scope '{scope}'.*mmseg::"):
+        resolve_model_config(dict(config=f'{scope}::a/b.py'), 'teacher')
+
+
+def test_a_student_with_a_checkpoint_is_told_about_load_from(make_segmentor):
+    with pytest.raises(ValueError, match=r"no `checkpoint` in the student.*'x\.pth'.*`load_from`"):
+        resolve_model_config(dict(make_segmentor(), checkpoint='x.pth'), 'student')
+
+
 def test_config_without_model_and_config_of_a_distillation_are_refused(tmp_path):
     empty, nested = tmp_path / 'empty.py', tmp_path / 'nested.py'
     empty.write_text('a = 1\n')

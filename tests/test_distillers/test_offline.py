@@ -200,8 +200,19 @@ def test_feature_tap_with_projection_trains_beside_the_state_dict(make_distiller
     assert projection.weight in set(distiller.parameters())
     assert not [key for key in distiller.state_dict() if 'distill' in key]
     state = distiller.distill_terms.beside_state_dict()
-    assert sorted(state) == ['1.projection.bias', '1.projection.weight']
+    assert sorted(state) == ['loss_cwd.projection.bias', 'loss_cwd.projection.weight']
     distiller.load_state_dict(distiller.state_dict(), strict=True)
+
+
+def test_a_tap_that_is_overwritten_in_place_is_refused(make_distiller, make_batch):
+    entry = dict(type='ChannelwiseKLLoss', resize='student')
+    tap = 'backbone.layer4.1.bn2'
+    refuse(
+        make_distiller(distill=[dict(entry, student_tap=tap, teacher_tap='backbone.layer4')]),
+        make_batch(),
+        ValueError,
+        r'`backbone\.layer4\.1\.bn2` of the student to stay.*in place',
+    )
 
 
 def test_config_by_name_with_overrides_builds_the_named_student(make_segmentor, save_teacher):
@@ -291,7 +302,7 @@ def test_truncated_checkpoint_is_refused(make_distiller, make_segmentor, save_te
     content = Path(path).read_bytes()
     broken = tmp_path / 'broken.pth'
     broken.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r'broken\.pth.*probably truncated'):
+    with pytest.raises(ValueError, match=r'broken\.pth.*malformed or truncated'):
         make_distiller(checkpoint=str(broken)).init_weights()
 
 
@@ -432,3 +443,76 @@ def test_the_student_starts_as_it_would_alone_with_the_same_seed(
     for key, value in alone.state_dict().items():
         assert torch.equal(distiller.state_dict()[key], value), key
     assert torch.equal(torch.rand(1), next_alone)
+
+
+def test_settings_that_differ_from_the_heads_are_refused(make_distiller, make_segmentor):
+    student = make_segmentor()
+    student['decode_head']['align_corners'] = True
+    with pytest.raises(ValueError, match=r'`align_corners` of loss_kd.*head, True, but got False'):
+        make_distiller(student=student, distill=[dict(type='PixelwiseKLLoss')])
+    make_distiller(student=student, distill=[dict(type='PixelwiseKLLoss', resize='student')])
+    student = make_segmentor()
+    student['decode_head']['ignore_index'] = 4
+    with pytest.raises(ValueError, match=r'`ignore_index` of loss_kd.*head, 4, but got 255'):
+        make_distiller(student=student, distill=[dict(type='PixelwiseKLLoss')])
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        dict(type='PixelwiseKLLoss', loss_name='loss_feature_loss'),
+        dict(type='CrossEntropyLoss'),
+        dict(type='LovaszLoss', reduction='none', loss_name='lovasz'),
+    ],
+)
+def test_a_loss_name_that_would_train_what_is_only_watched_is_refused(make_distiller, entry):
+    with pytest.raises(ValueError, match=r"of the form 'loss_x'"):
+        make_distiller(distill=[dict(entry, loss_name=entry.get('loss_name', 'ce'))])
+
+
+def test_binary_sigmoid_networks_are_refused(make_distiller, make_segmentor, make_batch):
+    student, teacher = make_segmentor(auxiliary=False), make_segmentor(depth=34, auxiliary=False)
+    for config in (student, teacher):
+        config['decode_head'].update(
+            num_classes=2, out_channels=1, threshold=0.3,
+            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+        )  # fmt: skip
+    batch = make_batch(num_classes=2)
+    refuse(
+        make_distiller(student=student, teacher=teacher), batch, ValueError, 'at least 2 classes'
+    )
+
+
+def test_an_inline_student_takes_the_data_preprocessor_of_the_top_level(
+    make_segmentor, save_teacher
+):
+    student, teacher = make_segmentor(), make_segmentor(depth=34)
+    preprocessor = student.pop('data_preprocessor')
+    distiller = OfflineDistiller(
+        student,
+        dict(teacher, checkpoint=save_teacher(teacher)),
+        [dict(type='PixelwiseKLLoss')],
+        data_preprocessor=preprocessor,
+    )
+    assert type(distiller.data_preprocessor).__name__ == 'SegDataPreProcessor'
+    with pytest.raises(ValueError, match='Put them into its `student`'):
+        OfflineDistiller(student, teacher, [dict(type='PixelwiseKLLoss')], train_cfg=dict(a=1))
+
+
+def test_learning_rates_per_part_are_set_as_for_the_student_alone(make_distiller):
+    distiller = make_distiller()
+    wrapper = build_optim_wrapper(
+        distiller,
+        dict(
+            type='OptimWrapper',
+            optimizer=dict(type='SGD', lr=0.1),
+            paramwise_cfg=dict(custom_keys={'decode_head': dict(lr_mult=10.0)}),
+        ),
+    )
+    rates = {
+        id(parameter): group['lr']
+        for group in wrapper.param_groups
+        for parameter in group['params']
+    }
+    for name, parameter in distiller.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(1.0 if 'decode_head' in name else 0.1), name

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from balkd_seg.hooks import DistillStateHook
+from balkd_seg.distillers import offline
+from balkd_seg.hooks import DistillStateHook, distill_state
 
 PROJECTED = dict(
     type='ChannelwiseKLLoss',
@@ -24,7 +25,10 @@ def test_projections_are_saved_and_restored(make_distiller):
     source, target = (make_distiller(distill=[PROJECTED], seed=seed) for seed in (0, 1))
     checkpoint = {}
     DistillStateHook().before_save_checkpoint(runner_of(source), checkpoint)
-    assert sorted(checkpoint['distill_state']) == ['0.projection.bias', '0.projection.weight']
+    assert sorted(checkpoint['distill_state']) == [
+        'loss_cwd.projection.bias',
+        'loss_cwd.projection.weight',
+    ]
     before = target.distill_terms[0].projection.weight.clone()
     DistillStateHook().after_load_checkpoint(runner_of(target), checkpoint)
     after = target.distill_terms[0].projection.weight
@@ -32,18 +36,63 @@ def test_projections_are_saved_and_restored(make_distiller):
     assert torch.equal(after, source.distill_terms[0].projection.weight)
 
 
-def test_a_checkpoint_without_projections_starts_them_anew(make_distiller, capsys):
+def test_a_checkpoint_without_projections_starts_them_anew_and_says_so(make_distiller, monkeypatch):
+    said = []
+    monkeypatch.setattr(distill_state, 'print_log', lambda text, **_: said.append(text))
     distiller = make_distiller(distill=[PROJECTED])
     before = distiller.distill_terms[0].projection.weight.clone()
     DistillStateHook().after_load_checkpoint(runner_of(distiller), {})
     assert torch.equal(distiller.distill_terms[0].projection.weight, before)
+    assert 'no distillation projections' in said[0]
 
 
 def test_projections_of_other_shape_are_refused(make_distiller):
     distiller = make_distiller(distill=[PROJECTED])
-    state = {'0.projection.weight': torch.zeros(1), '0.projection.bias': torch.zeros(64)}
-    with pytest.raises(RuntimeError, match='size mismatch'):
-        DistillStateHook().after_load_checkpoint(runner_of(distiller), dict(distill_state=state))
+    state = {'loss_cwd.projection.weight': torch.zeros(1)}
+    checkpoint = dict(distill_state=state)
+    with pytest.raises(
+        ValueError, match=r'loss_cwd\.projection\.weight.*Resume with the `distill`'
+    ):
+        DistillStateHook().after_load_checkpoint(runner_of(distiller), checkpoint)
+    # testing or starting from the student does not depend on them
+    DistillStateHook().after_load_checkpoint(runner_of(distiller, resume=False), checkpoint)
+
+
+def test_order_of_the_entries_does_not_matter(make_distiller):
+    kd = dict(type='PixelwiseKLLoss')
+    source, target = (
+        make_distiller(distill=entries, seed=seed)
+        for seed, entries in enumerate(([kd, PROJECTED], [PROJECTED, kd]))
+    )
+    checkpoint = {}
+    DistillStateHook().before_save_checkpoint(runner_of(source), checkpoint)
+    DistillStateHook().after_load_checkpoint(runner_of(target), checkpoint)
+    weights = (source.distill_terms[1].projection.weight, target.distill_terms[0].projection.weight)
+    assert torch.equal(*weights)
+
+
+def test_training_projections_without_the_hook_warns(make_distiller, make_batch, monkeypatch):
+    said = []
+    monkeypatch.setattr(offline, 'print_log', lambda text, **_: said.append(text))
+    distiller = make_distiller(distill=[PROJECTED])
+    distiller.loss(*make_batch())
+    assert any("Add dict(type='DistillStateHook')" in text for text in said)
+    said.clear()
+    distiller = make_distiller(distill=[PROJECTED])
+    DistillStateHook().before_train(runner_of(distiller))
+    distiller.loss(*make_batch())
+    assert not any('DistillStateHook' in text for text in said)
+
+
+def test_validation_leaves_no_trace_in_the_random_state():
+    hook, runner = DistillStateHook(), runner_of(torch.nn.Linear(1, 1))
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    hook.before_val(runner)
+    torch.rand(7)
+    hook.after_val(runner)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_no_projection_and_no_distiller_add_nothing_but_the_random_state(make_distiller):

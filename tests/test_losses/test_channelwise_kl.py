@@ -32,5 +32,5 @@ def test_settings():
     assert build(resize='label', align_corners=True)(small, large, target).loss > 0
     with pytest.raises(ValueError, match=r"`loss_name` .* but got 'cwd'"):
         build(loss_name='cwd')
-    with pytest.raises(ValueError, match=r'`forward_temperature` .* but got nan'):
+    with pytest.raises(ValueError, match=r'`temperature` .* but got nan'):
         build(temperature=float('nan'))
