@@ -50,7 +50,7 @@ class Scale(NamedTuple):
     iterations: dict[str, int]
 
 
-FULL = Scale(300, 60, (256, 128), (96, 192), 4, dict(teacher=300, alone=250, distilled=250))
+FULL = Scale(300, 60, (256, 128), (96, 192), 4, dict(teacher=400, alone=150, distilled=150))
 QUICK = Scale(4, 2, (96, 48), (32, 64), 2, dict(teacher=3, alone=2, distilled=2))
 
 
