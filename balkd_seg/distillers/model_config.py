@@ -26,7 +26,7 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
     network = copy.deepcopy(dict(network))
     if role == 'student' and 'checkpoint' in network:
         raise ValueError(
-            f'Expected no `checkpoint` in the student, but got {network["checkpoint"]!r}. A student '
+            f'Expected no `checkpoint` in the student, but got {network["checkpoint"]!r}. It '
             'starts from weights by `load_from` at the top of the config, as any mmseg model.'
         )
     if 'config' not in network:
