@@ -10,9 +10,11 @@ Two tables, forward and backward to the student's logits, at each pair of temper
               banded          balkd_seg.ops.balanced_divergence, which upsamples inside
 
 Every provider runs in a process of its own, and they take turns, so that a busy machine slows all
-alike. Ours also counts the agreement of the two networks, which naive does not. Peak memory is what
-a step adds to the resident set (Linux only; elsewhere the column says n/a), in L, the bytes of one
-full-size fp32 tensor of logits. Errors are the largest absolute ones to naive in float64.
+alike. Ours also counts the agreement of the two networks, which naive does not. Memory is in L, the
+bytes of one full-size fp32 tensor of logits: `peak L` is the most that tensors of a step take at
+once, `resident L` what the step adds to the resident set, with the allocator's and the libraries'
+own needs (Linux only; elsewhere the column says n/a). Errors are the largest absolute ones to
+naive in float64.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +100,16 @@ def resident(field: str) -> int | None:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def peak_memory(step: Callable[[], Any]) -> int | None:
+def tensor_memory(step: Callable[[], Any]) -> int:
+    """Return the most bytes that PyTorch's CPU allocator gave out at once during a step."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        step()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]']
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events))
+
+
+def resident_memory(step: Callable[[], Any]) -> int | None:
     """Return the bytes by which a step raises the resident set, or None if not on Linux."""
     if resident('VmHWM') is None:
         return None
@@ -146,7 +158,9 @@ def serve(case: dict[str, Any]) -> None:
     del truth, gradient
     step()
     student.grad = None
-    print(json.dumps({'first_s': first, 'errors': errors, 'peak': peak_memory(step)}), flush=True)
+    report = {'first_s': first, 'errors': errors, 'resident': resident_memory(step)}
+    student.grad = None
+    print(json.dumps({**report, 'peak': tensor_memory(step)}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
@@ -155,9 +169,8 @@ def serve(case: dict[str, Any]) -> None:
 
 def spawn(case: dict[str, Any]) -> subprocess.Popen:
     """Start a process that serves a case."""
-    quiet = ('-W', 'ignore:Fail to import:UserWarning')  # mmcv-lite says so on every import
-    command = [sys.executable, *quiet, __file__, '--serve', json.dumps(case)]
-    environment = {**os.environ, 'OMP_NUM_THREADS': str(case['threads'])}
+    command = [sys.executable, __file__, '--serve', json.dumps(case)]
+    environment = {**os.environ, 'OMP_NUM_THREADS': str(case['threads']), 'KINETO_LOG_LEVEL': '5'}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
@@ -192,7 +205,7 @@ def measure(case: dict[str, Any], providers: list[str], rounds: int) -> list[dic
     rows = [row(provider, reports[provider], times[provider], unit) for provider in providers]
     for one in rows:
         one['faster'] = rows[0]['median ms'] / one['median ms']
-        one['of naive'] = one['peak L'] and one['peak L'] / rows[0]['peak L']
+        one['of naive'] = one['peak L'] / rows[0]['peak L']
     return rows
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-COLUMNS = ('provider', 'median ms', 'p20', 'p80', 'faster', 'peak L', 'of naive', 'value error',
-           'gradient error', 'first s')  # fmt: skip
+COLUMNS = ('provider', 'median ms', 'p20', 'p80', 'faster', 'peak L', 'of naive', 'resident L',
+           'value error', 'gradient error', 'first s')  # fmt: skip
 
 
 def row(provider: str, report: dict[str, Any], times: list[float], unit: int) -> dict[str, Any]:
@@ -23,7 +23,8 @@ def row(provider: str, report: dict[str, Any], times: list[float], unit: int) ->
         'median ms': statistics.median(times),
         'p20': cuts[0],
         'p80': cuts[-1],
-        'peak L': None if report['peak'] is None else report['peak'] / unit,
+        'peak L': report['peak'] / unit,
+        'resident L': None if report['resident'] is None else report['resident'] / unit,
         'value error': report['errors'][0],
         'gradient error': report['errors'][1],
         'first s': report['first_s'],
@@ -33,8 +34,8 @@ def row(provider: str, report: dict[str, Any], times: list[float], unit: int) ->
 
 def format_table(rows: list[dict[str, Any]]) -> str:
     """Lay rows out under `COLUMNS`."""
-    formats = {'faster': '.2f', 'peak L': '.3f', 'of naive': '.3f', 'value error': '.1e',
-               'gradient error': '.1e', 'first s': '.1f'}  # fmt: skip
+    formats = {'faster': '.2f', 'peak L': '.3f', 'of naive': '.3f', 'resident L': '.3f',
+               'value error': '.1e', 'gradient error': '.1e', 'first s': '.1f'}  # fmt: skip
     lines = ['  '.join([f'{COLUMNS[0]:18}', *(f'{name:>9}' for name in COLUMNS[1:])])]
     for one in rows:
         cells = [f'{one["provider"]:18}']

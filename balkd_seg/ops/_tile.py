@@ -47,7 +47,7 @@ def divergence_tile(
         teacher: (B, K, ...), overwritten.
         keep: (B, 1, ...), bool: the units that count.
         terms: Weights and temperatures.
-        out: Where the gradient goes, (B, K, ...); fresh memory if None.
+        out: Where the gradient goes, (B, K, ...); memory of the tile itself if None.
 
     Returns:
         (4,) sums of loss, forward, reverse and agreement over kept units; gradient of the loss
@@ -75,7 +75,10 @@ def divergence_tile(
         [torch.where(keep, x, 0).sum() for x in (loss, forward, reverse, agreement)]
     )
     gradient = _gradient(gap, mean_gap, p, at_f, at_r, terms)
-    return stats, torch.where(keep & ~loss.isinf(), gradient, gradient.new_zeros(()), out=out)
+    counts = keep & ~loss.isinf()
+    if out is None:
+        return stats, gradient.masked_fill_(~counts, 0)
+    return stats, torch.where(counts, gradient, gradient.new_zeros(()), out=out)
 
 
 def _softmaxes(

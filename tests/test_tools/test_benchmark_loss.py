@@ -46,18 +46,26 @@ def test_naive_and_ours_are_the_same_loss(tool):
             torch.testing.assert_close(function(*inputs, 1.0, 2.0), expected)
 
 
-def test_peak_memory_sees_what_a_step_touches(tool):
+def test_tensor_memory_is_the_most_at_once_and_not_the_sum(tool):
+    def step():
+        for _ in range(3):
+            torch.ones(2**20, dtype=torch.uint8)
+
+    assert tool.tensor_memory(step) == 2**20
+
+
+def test_resident_memory_sees_what_a_step_touches(tool):
     if tool.resident('VmHWM') is None:
         pytest.skip('peak memory is read from /proc')
     size = 64 * 2**20
-    peak = tool.peak_memory(lambda: torch.ones(size, dtype=torch.uint8))
+    peak = tool.resident_memory(lambda: torch.ones(size, dtype=torch.uint8))
     assert 0.9 * size < peak < 1.5 * size
 
 
-def test_peak_memory_elsewhere_is_not_made_up(tool, monkeypatch):
+def test_resident_memory_elsewhere_is_not_made_up(tool, monkeypatch):
     monkeypatch.setattr(tool, 'resident', lambda field: None)
-    assert tool.peak_memory(lambda: None) is None
-    report = {'peak': None, 'errors': [0.0, 0.0], 'first_s': 0.1}
+    assert tool.resident_memory(lambda: None) is None
+    report = {'peak': 4, 'resident': None, 'errors': [0.0, 0.0], 'first_s': 0.1}
     row = {**tool.row('chunked', report, [1.0, 2.0, 3.0], 4), 'faster': 1.0, 'of naive': None}
     assert 'n/a' in tool.format_table([row])
 
