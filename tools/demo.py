@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from mmengine.config import Config
 
-import balkd_seg
+import balkd_seg  # before mmengine: what it warns of at every start is nothing to act on
+
+# isort: split
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER, STUDENT = 'pspnet-r34-d16', 'pspnet-r18-d32'

@@ -7,9 +7,11 @@ import argparse
 import os
 from pathlib import Path
 
+import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
+
+# isort: split
 from mmengine.config import Config, DictAction
 
-import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from balkd_seg.compat.cpu_distributed import build_runner
 from balkd_seg.distillers.checkpoint import local_checkpoint
 

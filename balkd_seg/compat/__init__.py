@@ -9,6 +9,7 @@ What is changed, and only where it is needed:
 
 import os
 import sys
+import warnings
 
 from balkd_seg.compat.checkpoints import allow_mmengine_checkpoints
 from balkd_seg.compat.import_hook import install_import_hook
@@ -25,6 +26,10 @@ __all__ = [
 
 def activate() -> None:
     """Make mmseg importable with mmcv-lite and mmengine checkpoints loadable, in this process."""
+    # said at every start, and nothing for a user to do: setuptools is pinned below 81, and whoever
+    # uses the missing op is told by the placeholder
+    for message in ('pkg_resources is deprecated', 'Fail to import ``MultiScaleDeformableAtt'):
+        warnings.filterwarnings('ignore', message)
     install_mmcv_ops_placeholder()
     allow_mmengine_checkpoints()
 

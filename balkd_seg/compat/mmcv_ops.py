@@ -7,7 +7,6 @@ module only: each op in it raises an error that names the op once it is really u
 """
 
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -55,7 +54,5 @@ class MMCVOpsPlaceholder(MetaPathFinder, Loader):
 
 def install_mmcv_ops_placeholder() -> None:
     """Ask the placeholder before every other finder; calling it again changes nothing."""
-    # said by mmcv-lite at every start; whoever uses the op is told by the placeholder
-    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
     if not any(isinstance(finder, MMCVOpsPlaceholder) for finder in sys.meta_path):
         sys.meta_path.insert(0, MMCVOpsPlaceholder())
