@@ -1,10 +1,11 @@
 """Balanced divergence as a loss module."""
 
+import math
+
 from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from balkd_seg.losses._checks import check_loss
 from balkd_seg.ops import BalancedDivergence, balanced_divergence
 from balkd_seg.ops._checks import check_settings
 from balkd_seg.ops._types import Terms
@@ -58,7 +59,7 @@ class BalancedDivergenceLoss(nn.Module):
         super().__init__()
         terms = Terms(forward_weight, reverse_weight, forward_temperature, reverse_temperature)
         check_settings(terms, softmax_axis, resize)
-        check_loss(loss_weight, loss_name)
+        _check_loss(loss_weight, loss_name)
         if anneal and not (forward_weight > 0 and reverse_weight > 0):
             raise ValueError(
                 'Expected both weights to be larger than 0 with anneal=True, but got '
@@ -117,3 +118,17 @@ def _remaining_share() -> float:
             f'got {iteration} and {max_iters}; train with a Runner, or use anneal=False'
         )
     return 1.0 - min(iteration / max_iters, 1.0)
+
+
+def _check_loss(loss_weight: float, loss_name: str) -> None:
+    """Raise unless the loss trains and its name says so."""
+    if not (math.isfinite(loss_weight) and loss_weight > 0):
+        raise ValueError(
+            f'Expected `loss_weight` to be finite and larger than 0, but got {loss_weight}; '
+            'remove the loss from `distill` to train without it'
+        )
+    if not loss_name.startswith('loss_'):
+        raise ValueError(
+            f"Expected `loss_name` to start with 'loss_', but got {loss_name!r}; mmengine trains "
+            'only what has "loss" in its name'
+        )

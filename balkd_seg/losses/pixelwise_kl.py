@@ -1,16 +1,13 @@
 """Plain knowledge distillation of every pixel as a loss module."""
 
 from mmseg.registry import MODELS
-from torch import Tensor, nn
 
-from balkd_seg.losses._checks import check_loss
-from balkd_seg.ops import BalancedDivergence, balanced_divergence
-from balkd_seg.ops._checks import check_settings, check_temperature
-from balkd_seg.ops._types import Terms
+from balkd_seg.losses.balanced_divergence import BalancedDivergenceLoss
+from balkd_seg.ops._checks import check_temperature
 
 
 @MODELS.register_module()
-class PixelwiseKLLoss(nn.Module):
+class PixelwiseKLLoss(BalancedDivergenceLoss):
     r"""KL divergence from the teacher's to the student's class distribution, pixel by pixel.
 
     .. math::
@@ -43,41 +40,16 @@ class PixelwiseKLLoss(nn.Module):
         loss_weight: float = 1.0,
         loss_name: str = 'loss_kd',
     ) -> None:
-        super().__init__()
         check_temperature('temperature', temperature)
-        check_settings(Terms(1.0, 0.0, temperature, temperature), 'classes', resize)
-        check_loss(loss_weight, loss_name)
-        self.temperature = temperature
-        self.ignore_index = ignore_index
-        self.resize = resize
-        self.align_corners = align_corners
-        self.loss_weight = loss_weight
-        self._loss_name = loss_name
-
-    @property
-    def loss_name(self) -> str:
-        """Name of the term in the log."""
-        return self._loss_name
-
-    def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None
-    ) -> BalancedDivergence:
-        """Return the weighted loss and its detached parts.
-
-        Args:
-            student_logits: (N, C, h, w) or (N, C).
-            teacher_logits: (N, C, h', w') or (N, C).
-            target: (N, H, W) or (N,) labels, or None.
-        """
-        result = balanced_divergence(
-            student_logits,
-            teacher_logits,
-            target,
+        super().__init__(
+            forward_weight=1.0,
             reverse_weight=0.0,
-            forward_temperature=self.temperature,
-            reverse_temperature=self.temperature,
-            ignore_index=self.ignore_index,
-            resize=self.resize,
-            align_corners=self.align_corners,
+            forward_temperature=temperature,
+            reverse_temperature=temperature,
+            softmax_axis='classes',
+            ignore_index=ignore_index,
+            resize=resize,
+            align_corners=align_corners,
+            loss_weight=loss_weight,
+            loss_name=loss_name,
         )
-        return result._replace(loss=self.loss_weight * result.loss)
