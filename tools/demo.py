@@ -113,10 +113,9 @@ def run(command: list[str], log: Path, progress: Progress, count: Callable[[], i
     Raises:
         PhaseError: If the process fails; shows the end of its log.
     """
+    command = [sys.executable, '-u', '-W', 'ignore', *command]  # -u: errors stand last in the log
     with log.open('w') as out:
-        process = subprocess.Popen(
-            [sys.executable, '-W', 'ignore', *command], stdout=out, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 progress.show(count())

@@ -79,7 +79,7 @@ def test_student_alone_and_distilled_differ_in_nothing_but_distillation(demo, tm
     alone, distilled = configs['alone'], configs['distilled']
     assert distilled.model.type == 'OfflineDistiller'
     assert distilled.model.student.to_dict() == alone.model.to_dict()
-    assert distilled.model.teacher.checkpoint == str(tmp_path / 'teacher' / 'iter_300.pth')
+    assert distilled.model.teacher.checkpoint == str(tmp_path / 'teacher' / 'iter_400.pth')
     same = {'train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'}
     for key in {*same, 'randomness', 'val_evaluator', 'default_hooks'}:
         assert alone[key] == distilled[key], key
