@@ -6,7 +6,7 @@ from typing import Any
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from balkd_seg.distillers.taps import find_tap, logits_path
+from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
 
 
 class DistillTerm(nn.Module):
@@ -50,8 +50,7 @@ class DistillTerm(nn.Module):
 
     def _check_agreement_with_head(self, student: nn.Module) -> None:
         """Compare what the task loss and this one have to see alike."""
-        head = student.decode_head
-        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        head = logits_head(student)
         names = ['ignore_index']
         if getattr(self.loss, 'resize', None) == 'label':
             names.append('align_corners')

@@ -13,7 +13,7 @@ from torch.random import fork_rng
 
 from balkd_seg.distillers.distill_term import DistillTerm, DistillTerms
 from balkd_seg.distillers.model_config import resolve_model_config
-from balkd_seg.distillers.taps import record_taps
+from balkd_seg.distillers.taps import logits_head, record_taps
 from balkd_seg.distillers.teacher import FrozenTeacher
 
 
@@ -158,9 +158,8 @@ class OfflineDistiller(BaseSegmentor):
 
     def _check_labels(self, target: Tensor, data_samples: list) -> None:
         """Raise ValueError if a label is neither a class nor ignored; names the images."""
-        head = self.decode_head
-        head = head[-1] if isinstance(head, nn.ModuleList) else head
-        wrong = (target != head.ignore_index) & ((target < 0) | (target >= self.num_classes))
+        ignore_index = logits_head(self.student).ignore_index
+        wrong = (target != ignore_index) & ((target < 0) | (target >= self.num_classes))
         if bool(wrong.any()):
             files = [
                 str(getattr(sample, 'seg_map_path', None) or getattr(sample, 'img_path', '?'))
@@ -169,7 +168,7 @@ class OfflineDistiller(BaseSegmentor):
             ]
             raise ValueError(
                 f'Expected labels from 0 to {self.num_classes - 1} or the ignored '
-                f'{head.ignore_index}, but got {sorted(set(target[wrong].tolist()))[:5]} in '
+                f'{ignore_index}, but got {sorted(set(target[wrong].tolist()))[:5]} in '
                 f'{", ".join(files)}. Check the label map of the data set (tools/check_data.py).'
             )
 

@@ -7,6 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 
+def logits_head(model: nn.Module) -> nn.Module:
+    """Return the head that predicts: the decode head, or the last one of a cascade."""
+    head: Any = model.decode_head
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
 def logits_path(model: nn.Module) -> str:
     """Return the path of the module whose output is the logits of an mmseg segmentor.
 
