@@ -47,7 +47,10 @@ def code_lines(path):
 
 def test_ops_import_torch_only():
     for path in (PACKAGE / 'ops').glob('*.py'):
-        assert imports_of(path) <= {'torch', 'balkd_seg', 'typing', 'collections', 'math'}, path
+        allowed = {'torch', 'balkd_seg', 'typing', 'collections', 'math', 'importlib', 'os'}
+        if path.name.startswith('_fused'):
+            allowed.add('triton')
+        assert imports_of(path) <= allowed, path
 
 
 def test_nothing_but_the_fused_files_imports_triton():

@@ -79,7 +79,8 @@ class DistillTerm(nn.Module):
         parts = result._asdict()
         stem = self.loss_name.removeprefix('loss_')
         log = {f'distill.{self.loss_name}': parts.pop('loss')}
-        log.update({f'distill.{stem}_{name}': value for name, value in parts.items()})
+        watched = {name: value for name, value in parts.items() if value is not None}
+        log.update({f'distill.{stem}_{name}': value for name, value in watched.items()})
         return log
 
 

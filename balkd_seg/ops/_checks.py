@@ -106,3 +106,37 @@ def check_target(
             f"Expected a `target` at least as large as the logits under resize='{resize}', but "
             f"got {tuple(target.shape[1:])} for {tuple(student)}; use resize='label'"
         )
+
+
+def check_task(
+    weight: float,
+    class_weight: Tensor | None,
+    student_logits: Tensor,
+    target: Tensor | None,
+    softmax_axis: str,
+    resize: str,
+) -> None:
+    """Raise unless the cross-entropy can be computed beside the divergence."""
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(
+            f'Expected `cross_entropy_weight` to be finite and at least 0, but got {weight}'
+        )
+    if weight == 0:
+        if class_weight is not None:
+            raise ValueError(
+                'Expected `class_weight` only with a `cross_entropy_weight` larger than 0, but got '
+                'both; class weights do not enter the divergences'
+            )
+        return
+    if target is None or softmax_axis != 'classes' or resize != 'label':
+        got = 'no target' if target is None else f'{softmax_axis!r} and {resize!r}'
+        raise ValueError(
+            "Expected a `target`, softmax_axis='classes' and resize='label' with "
+            f'`cross_entropy_weight`, but got {got}; compute the cross-entropy apart'
+        )
+    num_classes = student_logits.shape[1]
+    if class_weight is not None and tuple(class_weight.shape) != (num_classes,):
+        raise ValueError(
+            f'Expected `class_weight` of shape ({num_classes},), one for each class, but got '
+            f'{tuple(class_weight.shape)}'
+        )

@@ -1,11 +1,12 @@
-r"""Closed-form value and gradient of the balanced divergence on one tile of logits.
+r"""Closed-form values and gradients of the loss on one tile of logits.
 
 Legend: a tile is (B, K, ...) with the softmax over its K axis. With z shifted so that its maximum
 is 0, p = teacher, q = student probabilities, S = sum of exponentials, d = z_t - z_s:
 
     tau_f^2 KL(p||q) = tau_f^2 [sum p d / tau_f - (log S_t - log S_s)]     at tau_f
     tau_r^2 KL(q||p) = tau_r^2 [(log S_t - log S_s) - sum q d / tau_r]     at tau_r
-    gradient w.r.t. z_s: w_f tau_f (q - p) - w_r q (d - sum q d)
+    CE               = log S_s - z_s[label]                                at temperature 1
+    gradient w.r.t. z_s: k_f tau_f (q - p) - k_r q (d - sum q d) + k_c (q - onehot)
 
 Writing the reverse part with d - sum q d, rather than with log q - log p, keeps its digits at
 logits of 1e4. A class that one network alone excludes makes the divergence in which the other gives
@@ -37,26 +38,50 @@ class Softmax(NamedTuple):
         return self.teacher_sum.log() - self.student_sum.log()
 
 
-def divergence_tile(
-    student: Tensor, teacher: Tensor, keep: Tensor, terms: Terms, out: Tensor | None = None
+class Task(NamedTuple):
+    """The cross-entropy of a tile.
+
+    Attributes:
+        label: (B, 1, ...), int64 classes.
+        weight: (B, 1, ...), class weights, 0 where a unit does not count.
+    """
+
+    label: Tensor
+    weight: Tensor
+
+
+def loss_tile(
+    student: Tensor,
+    teacher: Tensor,
+    keep: Tensor,
+    coefficients: Tensor,
+    terms: Terms,
+    task: Task | None = None,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum the divergences of a tile and give their gradient.
+    """Sum the loss terms of a tile and give the gradient of their weighted sum.
 
     Args:
         student: (B, K, ...), fp32 or fp64, overwritten.
         teacher: (B, K, ...), overwritten.
         keep: (B, 1, ...), bool: the units that count.
-        terms: Weights and temperatures.
+        coefficients: (B, 3, 1, ...) or (1, 3, 1, ...): k_f, k_r, k_c.
+        terms: Temperatures; a weight of 0 leaves its term out of the gradient.
+        task: What the cross-entropy needs, or None to go without.
         out: Where the gradient goes, (B, K, ...); memory of the tile itself if None.
 
     Returns:
-        (4,) sums of loss, forward, reverse and agreement over kept units; gradient of the loss
-        sum w.r.t. the student's logits.
+        (B, 5) sums of forward, reverse, cross-entropy, agreement and correct over kept units;
+        gradient of the loss w.r.t. the student's logits.
     """
-    weight_f, weight_r, tau_f, tau_r = terms
+    tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
     student.sub_(student.amax(1, keepdim=True))
     teacher.sub_(teacher.amax(1, keepdim=True))
     agreement = (student + teacher).amax(1, keepdim=True) == 0
+    entropy = correct = torch.zeros_like(keep)
+    task_gradient = None
+    if task is not None:
+        entropy, correct, task_gradient = _cross_entropy(student, task, coefficients[:, 2:])
     gap = teacher - student
     unbounded_f = gap.amax(1, keepdim=True) > UNBOUNDED
     unbounded_r = gap.amin(1, keepdim=True) < -UNBOUNDED
@@ -68,17 +93,34 @@ def divergence_tile(
     reverse = tau_r**2 * (at_r.log_ratio() - mean_gap / tau_r)
     forward.masked_fill_(unbounded_f, torch.inf)
     reverse.masked_fill_(unbounded_r, torch.inf)
-    # A term of weight 0 is left out rather than multiplied: it may be infinite.
-    parts = ((weight_f, forward), (weight_r, reverse))
-    loss = torch.stack([weight * part for weight, part in parts if weight > 0]).sum(0)
-    stats = torch.stack(
-        [torch.where(keep, x, 0).sum() for x in (loss, forward, reverse, agreement)]
+    parts = (forward, reverse, entropy, agreement, correct)
+    sums = torch.stack([torch.where(keep, x, 0).flatten(1).sum(1).to(gap.dtype) for x in parts], 1)
+    gradient = _gradient(gap, mean_gap, p, at_f, at_r, coefficients, terms)
+    # A term of weight 0 cannot make the loss infinite.
+    infinite = (unbounded_f & (terms.forward_weight > 0)) | (
+        unbounded_r & (terms.reverse_weight > 0)
     )
-    gradient = _gradient(gap, mean_gap, p, at_f, at_r, terms)
-    counts = keep & ~loss.isinf()
+    counts = keep & ~infinite
     if out is None:
-        return stats, gradient.masked_fill_(~counts, 0)
-    return stats, torch.where(counts, gradient, gradient.new_zeros(()), out=out)
+        out = gradient
+    torch.where(counts, gradient, gradient.new_zeros(()), out=out)
+    if task_gradient is not None:
+        out.add_(task_gradient)
+    return sums, out
+
+
+def _cross_entropy(student: Tensor, task: Task, coefficient: Tensor) -> tuple[Tensor, ...]:
+    """Return weighted values, hits and the gradient of the cross-entropy; logits shifted to 0."""
+    exponentials = student.exp()
+    summed = exponentials.sum(1, keepdim=True)
+    at_label = student.gather(1, task.label)
+    value = summed.log() - at_label
+    bounded = value <= UNBOUNDED
+    scale = torch.where(bounded, task.weight * coefficient, 0)
+    gradient = exponentials.mul_(scale / summed)
+    gradient.scatter_add_(1, task.label, -scale)
+    value = torch.where(bounded | value.isnan(), task.weight * value, torch.inf)
+    return value, at_label == 0, gradient
 
 
 def _softmaxes(
@@ -103,14 +145,20 @@ def _exp_(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _gradient(
-    gap: Tensor, mean_gap: Tensor, p: Tensor, at_f: Softmax, at_r: Softmax, terms: Terms
+    gap: Tensor,
+    mean_gap: Tensor,
+    p: Tensor,
+    at_f: Softmax,
+    at_r: Softmax,
+    coefficients: Tensor,
+    terms: Terms,
 ) -> Tensor:
-    """Return w_f tau_f (q - p) - w_r q (d - mean d), overwriting `gap` and the exponentials."""
-    scale = terms.forward_weight * terms.forward_temperature
+    """Return k_f tau_f (q - p) - k_r q (d - mean d), overwriting `gap` and the exponentials."""
+    scale = coefficients[:, 0:1] * terms.forward_temperature
     q = at_f.student
     if terms.reverse_weight == 0:
         return q.mul_(scale / at_f.student_sum).sub_(p.mul_(scale / at_f.teacher_sum))
-    gap.sub_(mean_gap).mul_(-terms.reverse_weight / at_r.student_sum)
+    gap.sub_(mean_gap).mul_(-coefficients[:, 1:2] / at_r.student_sum)
     if terms.forward_weight == 0:
         return gap.mul_(at_r.student)
     if at_r is at_f:

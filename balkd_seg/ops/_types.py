@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 # -inf in logits that are still to be resized: 0 * -inf would be NaN.
@@ -22,11 +23,53 @@ class Terms(NamedTuple):
     reverse_temperature: float
 
 
-class Sums(NamedTuple):
-    """Sums over the softmax units that count: valid pixels, or channel maps of valid images."""
+class Problem(NamedTuple):
+    """What an implementation is asked for, beside the logits of the two networks.
 
-    loss: Tensor
-    forward: Tensor
-    reverse: Tensor
-    agreement: Tensor
-    units: Tensor
+    The loss is the sum over images n and their softmax units (pixels, or channel maps) of
+
+        k_f[n] tau_f^2 KL(p||q; tau_f) + k_r[n] tau_r^2 KL(q||p; tau_r) + k_c[n] w[label] CE
+
+    where the coefficients hold the weights and are already divided by the units that count.
+
+    Attributes:
+        valid: (N, H, W) bool, the pixels that count; logits of another size are resized to it.
+        target: (N, H, W) integer classes for the cross-entropy, or None to go without.
+        class_weight: (C,) weights w of the cross-entropy, or None for 1.
+        coefficients: (N, 3): k_f, k_r, k_c, in the dtype of the sums.
+        terms: Temperatures; of the weights it only counts here which are 0, since such a term
+            takes no part: it may be infinite.
+        positions: Whether the softmax goes over the positions of each channel.
+        align_corners: As in `torch.nn.functional.interpolate`.
+        ignore_index: The label in `target` that does not count.
+    """
+
+    valid: Tensor
+    target: Tensor | None
+    class_weight: Tensor | None
+    coefficients: Tensor
+    terms: Terms
+    positions: bool
+    align_corners: bool
+    ignore_index: int
+
+
+class Solution(NamedTuple):
+    """What an implementation returns.
+
+    Attributes:
+        sums: (N, 5) sums over the units of each image that count: forward and reverse divergence,
+            class-weighted cross-entropy, agreement of the networks' peaks, correct pixels.
+        student_gradient: Gradient of the loss, shaped as the student's logits, or None.
+        teacher_gradient: The same for the teacher.
+    """
+
+    sums: Tensor
+    student_gradient: Tensor | None
+    teacher_gradient: Tensor | None
+
+
+def total(sums: Tensor, coefficients: Tensor) -> Tensor:
+    """Return the loss of (N, 5) sums; a term of coefficient 0 takes no part, even if infinite."""
+    terms = torch.where(coefficients > 0, coefficients * sums[:, :3].to(coefficients.dtype), 0)
+    return terms.sum()

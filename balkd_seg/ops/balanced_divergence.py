@@ -5,13 +5,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._checks import check_choice, check_logits, check_settings, check_target
-from balkd_seg.ops._chunked import chunked
+from balkd_seg.ops._checks import (
+    check_choice,
+    check_logits,
+    check_settings,
+    check_target,
+    check_task,
+)
 from balkd_seg.ops._masks import valid_pixels
-from balkd_seg.ops._types import Sums, Terms
+from balkd_seg.ops._operator import solve
+from balkd_seg.ops._select import select_implementation
+from balkd_seg.ops._types import Problem, Terms
 from balkd_seg.ops.reference import reference
-
-_IMPLEMENTATIONS = {'chunked': chunked, 'reference': reference}
 
 
 class BalancedDivergence(NamedTuple):
@@ -22,9 +27,10 @@ class BalancedDivergence(NamedTuple):
     reverse: Tensor
     agreement: Tensor
     valid: Tensor
+    cross_entropy: Tensor | None = None
+    accuracy: Tensor | None = None
 
 
-@torch.compiler.disable  # a caller is compiled around it: tracing would unroll every tile
 def balanced_divergence(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -34,10 +40,14 @@ def balanced_divergence(
     reverse_weight: float = 1.0,
     forward_temperature: float = 1.0,
     reverse_temperature: float = 1.0,
+    cross_entropy_weight: float = 0.0,
+    class_weight: Tensor | None = None,
+    avg_non_ignore: bool = False,
     softmax_axis: str = 'classes',
     ignore_index: int = 255,
     resize: str = 'label',
     align_corners: bool = False,
+    teacher_gradient: bool = False,
     impl: str = 'auto',
 ) -> BalancedDivergence:
     r"""Measure how far the student's distribution is from the teacher's, in both directions.
@@ -45,6 +55,7 @@ def balanced_divergence(
     .. math::
         L = \frac{1}{|V|} \sum_{i \in V} w_f \tau_f^2 KL(p_i \| q_i; \tau_f)
             + w_r \tau_r^2 KL(q_i \| p_i; \tau_r)
+            + \frac{w_c}{Z} \sum_{i \in V} CE(q_i, y_i)
 
     with teacher probabilities p, student probabilities q, and V the softmax units that count:
     with `softmax_axis='classes'` the pixels (or samples) whose target is not `ignore_index`; with
@@ -55,8 +66,15 @@ def balanced_divergence(
     schedule are not public, so that this is a labelled reconstruction. Weights (1, 0) are plain
     knowledge distillation, (0, 1) plain reverse KL; a term of weight 0 takes no part.
 
+    The cross-entropy with the labels y is there on request, so that a training step passes over
+    its pixels once. It is mmseg's: Z is the number of pixels (of valid ones with
+    `avg_non_ignore`), or the sum of their class weights, ignored pixels having none.
+
     Computed in fp32 (fp64 for fp64 student logits), also under autocast. The student gets a
-    gradient, once (no double backward except with `impl='reference'`); the teacher gets none.
+    gradient, once (no double backward except with `impl='reference'`); the teacher on request.
+    No implementation waits for the device; all but the reference are one operator for
+    `torch.compile(fullgraph=True)` and CUDA graphs, and give the same bits every time (fused,
+    and chunked on a CPU).
     Without a unit that counts the loss is 0 with a zero gradient. A class at -inf in both
     networks is a class that is not there; at -inf in one alone it makes the divergence inf where
     the other gives it mass, and such a unit sends no gradient. Resizing is by matrix products,
@@ -65,27 +83,40 @@ def balanced_divergence(
     Args:
         student_logits: (N, C, h, w), or (N, C) for classification; floating.
         teacher_logits: (N, C, h', w') or (N, C); floating.
-        target: (N, H, W) or (N,) integer labels; only compared with `ignore_index`, so check
-            elsewhere that they are classes. None: everything counts.
+        target: (N, H, W) or (N,) integer labels. The divergence only compares them with
+            `ignore_index`; a label that is no class makes the cross-entropy NaN. None: everything
+            counts.
         forward_weight: Weight w_f of KL(p||q), in [0, inf).
         reverse_weight: Weight w_r of KL(q||p), in [0, inf); one of the two is positive.
         forward_temperature: Temperature tau_f, in (0, inf).
         reverse_temperature: Temperature tau_r, in (0, inf).
+        cross_entropy_weight: Weight w_c, in [0, inf); 0 goes without. Needs a `target`, classes
+            and resize='label'.
+        class_weight: (C,) factors of the cross-entropy, or None for 1.
+        avg_non_ignore: As in mmseg's `CrossEntropyLoss`.
         softmax_axis: 'classes' or 'positions'.
         ignore_index: Target value of pixels that do not count.
         resize: 'label' resizes both logits bilinearly to the target (equal sizes without one),
             'student' the teacher's to the student's; 'none' requires equal sizes. In the latter
             two a larger target is reduced by nearest.
         align_corners: As in `torch.nn.functional.interpolate`.
-        impl: 'chunked' (constant memory), 'reference' (the definition) or 'auto' (the fastest).
+        teacher_gradient: Whether the teacher gets the gradient of the divergences as well.
+        impl: 'fused' (Triton kernels, for NVIDIA GPUs from compute capability 8.0), 'chunked'
+            (constant memory, any device), 'reference' (the definition), or 'auto': fused on CUDA
+            for a softmax over 2 to 256 classes of fp32, bf16 or fp16 logits that are not larger
+            than the output, else chunked.
 
     Returns:
         `loss` as above; detached: `forward` and `reverse`, the means of tau^2 KL without their
         weights; `agreement`, the share of units in which both networks peak at the same class
-        (position), ties counting as agreement; `valid`, the share of pixels that count.
+        (position), ties counting as agreement; `valid`, the share of pixels that count; and with
+        the cross-entropy `cross_entropy`, its mean without w_c, and `accuracy`, the share of valid
+        pixels whose label scores highest, ties counting (None without).
 
     Raises:
-        ValueError: If an argument is out of range or shapes do not fit together.
+        ValueError: If an argument is out of range, shapes do not fit together, or 'fused' cannot
+            compute this here.
+        RuntimeError: In a double backward.
 
     Example:
         >>> student = torch.zeros(1, 2, 4, 4, requires_grad=True)
@@ -100,10 +131,11 @@ def balanced_divergence(
     """
     terms = Terms(forward_weight, reverse_weight, forward_temperature, reverse_temperature)
     check_settings(terms, softmax_axis, resize)
-    check_choice('impl', impl, ('auto', *_IMPLEMENTATIONS))
-    implementation = _IMPLEMENTATIONS['chunked' if impl == 'auto' else impl]
+    check_choice('impl', impl, ('auto', 'fused', 'chunked', 'reference'))
     check_logits(student_logits, teacher_logits, softmax_axis)
     check_target(student_logits, teacher_logits, target, resize)
+    with_task = cross_entropy_weight != 0
+    check_task(cross_entropy_weight, class_weight, student_logits, target, softmax_axis, resize)
     with torch.autocast(student_logits.device.type, enabled=False):
         valid = valid_pixels(student_logits, target, ignore_index, resize)
         if student_logits.ndim == 2:  # samples are the pixels of one image
@@ -111,24 +143,61 @@ def balanced_divergence(
                 z.mT[None, :, :, None] for z in (student_logits, teacher_logits)
             )
             valid = valid[None, :, None]
-        sums = implementation(
-            student_logits,
-            teacher_logits.detach(),
-            valid,
-            terms,
-            softmax_axis=softmax_axis,
-            align_corners=align_corners,
+            target = None if target is None else target[None, :, None]
+        positions = softmax_axis == 'positions'
+        impl = select_implementation(impl, student_logits, teacher_logits, valid, positions)
+        dtype = torch.promote_types(student_logits.dtype, torch.float32)
+        num_valid = valid.count_nonzero()
+        units = num_valid
+        if positions:
+            units = valid.flatten(1).any(1).count_nonzero() * student_logits.shape[1]
+        units = units.clamp(min=1).to(dtype)
+        pixels = units
+        if not with_task:
+            target = class_weight = None
+        elif class_weight is not None:
+            class_weight = class_weight.to(valid.device, dtype)
+            pixels = _weight_sum(target, valid, ignore_index, class_weight, avg_non_ignore)
+        elif not avg_non_ignore:
+            pixels = torch.full_like(units, max(1, valid.numel()))
+        weights = (forward_weight / units, reverse_weight / units, cross_entropy_weight / pixels)
+        coefficients = torch.stack(weights).expand(len(valid), 3)
+        problem = Problem(
+            valid, target, class_weight, coefficients, terms, positions, align_corners, ignore_index
         )
-        return _means(sums, valid)
+        if not teacher_gradient:
+            teacher_logits = teacher_logits.detach()
+        if impl == 'reference':
+            loss, sums = reference(student_logits, teacher_logits, problem)
+        else:
+            loss, sums = solve(impl, student_logits, teacher_logits, problem, teacher_gradient)
+        forward, reverse, cross_entropy, agreement, correct = sums.sum(0)
+        return BalancedDivergence(
+            loss,
+            forward / units,
+            reverse / units,
+            agreement / units,
+            num_valid / max(valid.numel(), 1),
+            cross_entropy / pixels if with_task else None,
+            correct / units if with_task else None,
+        )
 
 
-def _means(sums: Sums, valid: Tensor) -> BalancedDivergence:
-    """Divide once, by the units that count."""
-    units = sums.units.clamp(min=1)
-    return BalancedDivergence(
-        loss=sums.loss / units,
-        forward=(sums.forward / units).detach(),
-        reverse=(sums.reverse / units).detach(),
-        agreement=sums.agreement / units,
-        valid=valid.count_nonzero() / max(valid.numel(), 1),
-    )
+def _weight_sum(
+    target: Tensor | None,
+    valid: Tensor,
+    ignore_index: int,
+    class_weight: Tensor,
+    avg_non_ignore: bool,
+) -> Tensor:
+    """Return what mmseg divides a class-weighted cross-entropy by.
+
+    An ignored pixel has the weight of its label if that is a class, unless `avg_non_ignore`.
+    """
+    assert target is not None
+    counted = valid
+    if not avg_non_ignore and 0 <= ignore_index < len(class_weight):
+        counted = torch.ones_like(valid)
+    classes = target.masked_fill(~counted, 0).long().clamp(0, len(class_weight) - 1)
+    weight = torch.where(counted, class_weight[classes], 0).sum()
+    return torch.where(weight > 0, weight, 1)

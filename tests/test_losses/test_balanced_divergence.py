@@ -52,7 +52,7 @@ def test_settings_reach_the_operation(settings):
     actual = build(**settings, loss_weight=0.25)(*inputs)
     expected = balanced_divergence(*inputs, **settings)
     torch.testing.assert_close(actual.loss, 0.25 * expected.loss)
-    assert all(torch.equal(a, b) for a, b in zip(actual[1:], expected[1:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(actual[1:5], expected[1:5], strict=True))
     actual.loss.backward()
     assert inputs[0].grad.abs().max() > 0
 

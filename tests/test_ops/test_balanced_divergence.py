@@ -173,7 +173,7 @@ def test_a_term_of_weight_0_cannot_contaminate(impl, weights):
     result = balanced_divergence(student, teacher, target, **named((*weights, 1, 1)), impl=impl)
     (gradient,) = torch.autograd.grad(result.loss, student)
     finite, infinite = (result.forward, result.reverse)[:: 1 if weights[0] else -1]
-    assert result.loss == finite
+    torch.testing.assert_close(result.loss, finite, rtol=1e-13, atol=0)
     assert infinite == torch.inf
     assert gradient.isfinite().all()
     assert gradient.abs().max() > 0
@@ -239,7 +239,7 @@ def test_everything_ignored_gives_0_with_a_usable_gradient(impl, softmax_axis):
     student, teacher, target = make(ignored=2.0)
     kwargs = {'softmax_axis': softmax_axis, 'impl': impl}
     result = balanced_divergence(student, teacher, target, **kwargs)
-    assert [x.item() for x in result] == [0, 0, 0, 0, 0]
+    assert [x.item() for x in result[:5]] == [0, 0, 0, 0, 0]
     assert torch.equal(torch.autograd.grad(result.loss, student)[0], torch.zeros_like(student))
 
 
@@ -380,8 +380,8 @@ def test_double_backward_raises_instead_of_being_wrong():
 def test_only_the_loss_and_only_the_student_carry_gradients(impl):
     student, teacher, target = make()
     result = balanced_divergence(student, teacher.requires_grad_(), target, impl=impl)
-    assert [x.requires_grad for x in result] == [True, False, False, False, False]
-    assert all(x.ndim == 0 for x in result)
+    assert [x.requires_grad for x in result[:5]] == [True, False, False, False, False]
+    assert all(x.ndim == 0 for x in result[:5])
     result.loss.backward()
     assert teacher.grad is None
     assert not balanced_divergence(student.detach(), teacher, target, impl=impl).loss.requires_grad

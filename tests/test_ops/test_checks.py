@@ -19,7 +19,7 @@ TARGET = torch.zeros(2, 4, 5, dtype=torch.long)
         ({'reverse_temperature': float('nan')}, '`reverse_temperature` .* but got nan'),
         ({'softmax_axis': 'rows'}, "`softmax_axis` .* 'classes', 'positions', but got 'rows'"),
         ({'resize': 'teacher'}, "`resize` .* 'label', 'none', 'student', but got 'teacher'"),
-        ({'impl': 'fused'}, "`impl` .* 'auto', 'chunked', 'reference', but got 'fused'"),
+        ({'impl': 'lean'}, "`impl` .* 'auto', 'fused', 'chunked', 'reference', but got 'lean'"),
     ],
 )
 def test_settings(settings, message):

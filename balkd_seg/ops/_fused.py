@@ -1,0 +1,119 @@
+r"""The loss of full-resolution logits in one pass of a Triton kernel.
+
+Every logit is read once and every gradient written once, in fp32 inside. A program takes BLOCK
+pixels of an image, or of one of its rows where rows are not contiguous. Sums are partials of
+programs, added in a fixed order in fp64: the same result every time. Loads are masked by the
+image's edge alone, since a mask from the labels would keep them from being vectorised.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from balkd_seg.ops._fused_kernels import full_resolution, scale
+from balkd_seg.ops._select import interpreted
+from balkd_seg.ops._types import Problem, Solution
+
+_INT32 = 2**31
+# The interpreter's time goes by programs, not by pixels.
+INTERPRETED_BLOCK = 1024
+
+
+class Layout(NamedTuple):
+    """Threads a pixel, pixels a program, warps a program."""
+
+    groups: int
+    block: int
+    num_warps: int
+
+
+def layout(num_classes: int) -> Layout:
+    """Return the layout for a number of classes: no register spills, enough loads in flight."""
+    if num_classes <= 24:
+        return Layout(1, 256, 4)
+    groups = 1 << ((num_classes - 1) // 20).bit_length()
+    return Layout(groups, 64, min(groups, 8))
+
+
+def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
+    """Multiply a dense tensor by a 0-dim one on its device, in place."""
+    block = 4096
+    with device_of(tensor):
+        scale[(triton.cdiv(tensor.numel(), block),)](
+            tensor, factor, tensor.numel(), BLOCK=block, num_warps=8
+        )
+    return tensor
+
+
+def device_of(tensor: Tensor) -> Any:
+    """Return a context in which kernels run where the tensor is."""
+    return torch.cuda.device_of(tensor)
+
+
+def flags(problem: Problem) -> dict[str, bool]:
+    """Return what `solve_pixels` has to know at compile time."""
+    terms = problem.terms
+    tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
+    return {
+        'FORWARD': terms.forward_weight > 0,
+        'REVERSE': terms.reverse_weight > 0,
+        'TASK': problem.target is not None,
+        'CLASS_WEIGHT': problem.class_weight is not None,
+        'SAME': tau_f == tau_r,
+        'HALF_F': tau_r == 2 * tau_f,
+        'HALF_R': tau_f == 2 * tau_r,
+        'UNIT_F': tau_f == 1,
+        'UNIT_R': tau_r == 1 != tau_f,
+    }
+
+
+def labels(problem: Problem) -> tuple[Tensor, int]:
+    """Return contiguous labels, and the one that does not count."""
+    if problem.target is None:
+        return problem.valid.contiguous().view(torch.uint8), 0
+    return problem.target.contiguous(), problem.ignore_index
+
+
+def solve(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    problem: Problem,
+    student_gradient: bool,
+    teacher_gradient: bool,
+) -> Solution:
+    """Solve a problem over classes whose logits both have the size of `valid`.
+
+    Arguments and result as in `balkd_seg.ops._chunked.chunked`, but gradients come in the dtype of
+    their logits.
+    """
+    num, channels, height, width = student_logits.shape
+    student_grad = torch.empty_like(student_logits) if student_gradient else None
+    teacher_grad = torch.empty_like(teacher_logits) if teacher_gradient else None
+    tensors = [student_logits, teacher_logits]
+    tensors += [x if x is not None else student_logits for x in (student_grad, teacher_grad)]
+    strides = [list(x.stride()) for x in tensors]
+    rows, pixels = height, width
+    if all(r == width * p for _, _, r, p in strides) or height == 1:
+        rows, pixels = 1, height * width
+    label, ignore_index = labels(problem)
+    groups, block, num_warps = layout(channels)
+    if interpreted():
+        block = INTERPRETED_BLOCK
+    programs = triton.cdiv(pixels, block)
+    furthest = max((channels - 1) * c + (pixels - 1) * p for _, c, _, p in strides)
+    sums = student_logits.new_empty((num, rows, programs, 5), dtype=torch.float32)
+    weight = problem.coefficients if problem.class_weight is None else problem.class_weight
+    terms = problem.terms
+    with device_of(student_logits):
+        full_resolution[(programs, rows, num)](
+            tensors[0], tensors[1], label, weight, problem.coefficients.contiguous(), tensors[2],
+            tensors[3], sums, pixels, *(x for four in strides for x in four),
+            terms.forward_temperature, terms.reverse_temperature, ignore_index, C=channels,
+            G=groups, K=triton.cdiv(channels, groups), BLOCK=block,
+            WIDE=furthest + block >= _INT32, STUDENT_GRAD=student_gradient,
+            TEACHER_GRAD=teacher_gradient, **flags(problem), num_warps=num_warps,
+        )  # fmt: skip
+    total = sums.sum((1, 2), dtype=torch.float64).to(problem.coefficients.dtype)
+    return Solution(total, student_grad, teacher_grad)

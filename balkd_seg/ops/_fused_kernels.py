@@ -1,0 +1,103 @@
+"""The Triton kernels of `_fused.py`."""
+
+import triton
+import triton.language as tl
+
+from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, solve_pixels
+
+
+@triton.jit
+def full_resolution(
+    student_ptr,  # (N, C, rows, P)
+    teacher_ptr,
+    label_ptr,  # (N, rows, P), contiguous: classes with TASK, or else `valid`
+    weight_ptr,  # (C,) class weights
+    coefficient_ptr,  # (N, 3)
+    student_grad_ptr,  # (N, C, rows, P)
+    teacher_grad_ptr,
+    sums_ptr,  # (N, rows, programs, 5)
+    num_pixels,  # P
+    student_n, student_c, student_r, student_p,  # strides
+    teacher_n, teacher_c, teacher_r, teacher_p,
+    student_grad_n, student_grad_c, student_grad_r, student_grad_p,
+    teacher_grad_n, teacher_grad_c, teacher_grad_r, teacher_grad_p,
+    tau_f,
+    tau_r,
+    ignore_index,
+    C: tl.constexpr,
+    G: tl.constexpr,
+    K: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WIDE: tl.constexpr,  # offsets in an image exceed int32
+    CLASS_WEIGHT: tl.constexpr,
+    FORWARD: tl.constexpr,
+    REVERSE: tl.constexpr,
+    TASK: tl.constexpr,
+    SAME: tl.constexpr,
+    HALF_F: tl.constexpr,
+    HALF_R: tl.constexpr,
+    UNIT_F: tl.constexpr,
+    UNIT_R: tl.constexpr,
+    STUDENT_GRAD: tl.constexpr,
+    TEACHER_GRAD: tl.constexpr,
+):  # fmt: skip
+    """Solve BLOCK pixels."""
+    row, n = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = pixel < num_pixels
+    group = tl.arange(0, G)[:, None]
+    here = pixel[None, :]
+    first = group * K
+    if WIDE:
+        here, first = here.to(tl.int64), first.to(tl.int64)
+    label_ptr += (n * tl.num_programs(1) + row) * num_pixels
+    label = tl.load(label_ptr + pixel, mask=inside, other=0).to(tl.int32)
+    valid = inside & (label != ignore_index)
+    student_ptr += n * student_n + row * student_r
+    teacher_ptr += n * teacher_n + row * teacher_r
+    s, t = (), ()
+    for k in tl.static_range(K):
+        mask = inside[None, :] & (group * K + k < C)
+        c = first + k
+        s = s + (load_logits(student_ptr + c * student_c + here * student_p, mask, EXCLUDED),)
+        t = t + (load_logits(teacher_ptr + c * teacher_c + here * teacher_p, mask, EXCLUDED),)
+    coefficient_ptr += n * 3
+    k_c = tl.load(coefficient_ptr + 2)
+    class_weight = tl.full([BLOCK], 1.0, tl.float32)
+    if CLASS_WEIGHT:
+        known = valid & (label >= 0) & (label < C)
+        class_weight = tl.load(weight_ptr + label, mask=known, other=0.0)
+    forward, reverse, entropy, agreement, correct, student_grad, teacher_grad = solve_pixels(
+        s, t, label, valid, group, tl.load(coefficient_ptr), tl.load(coefficient_ptr + 1),
+        k_c * class_weight, tau_f, tau_r, C, K, FORWARD, REVERSE, TASK, SAME, HALF_F, HALF_R,
+        UNIT_F, UNIT_R, STUDENT_GRAD, TEACHER_GRAD,
+    )  # fmt: skip
+    student_grad_ptr += n * student_grad_n + row * student_grad_r
+    teacher_grad_ptr += n * teacher_grad_n + row * teacher_grad_r
+    for k in tl.static_range(K):
+        mask = inside[None, :] & (group * K + k < C)
+        c = first + k
+        # what an ignored pixel holds must not matter, not even NaN
+        if STUDENT_GRAD:
+            at = student_grad_ptr + c * student_grad_c + here * student_grad_p
+            tl.store(at, tl.where(valid[None, :], student_grad[k], 0.0), mask=mask)
+        if TEACHER_GRAD:
+            at = teacher_grad_ptr + c * teacher_grad_c + here * teacher_grad_p
+            tl.store(at, tl.where(valid[None, :], teacher_grad[k], 0.0), mask=mask)
+    program = (n * tl.num_programs(1) + row) * tl.num_programs(0) + tl.program_id(0)
+    sums_ptr += program * 5
+    tl.store(sums_ptr, tl.sum(forward))
+    tl.store(sums_ptr + 1, tl.sum(reverse))
+    tl.store(sums_ptr + 2, tl.sum(tl.where(valid, entropy * class_weight, 0.0)))
+    tl.store(sums_ptr + 3, tl.sum(agreement))
+    tl.store(sums_ptr + 4, tl.sum(correct))
+
+
+@triton.jit
+def scale(tensor_ptr, factor_ptr, numel, BLOCK: tl.constexpr):
+    """Multiply in place; a factor of 1 costs no traffic, and no one waits to learn it."""
+    factor = tl.load(factor_ptr).to(tl.float32)
+    if factor != 1.0:
+        at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        x = tl.load(tensor_ptr + at, mask=at < numel)
+        tl.store(tensor_ptr + at, x.to(tl.float32) * factor, mask=at < numel)

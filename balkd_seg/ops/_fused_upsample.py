@@ -1,0 +1,97 @@
+"""The loss of low-resolution logits against full-resolution labels, in one pass on the GPU.
+
+Full-resolution logits never exist; `_fused_upsample_kernels.py` says how.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from balkd_seg.ops._chunked import exchanged
+from balkd_seg.ops._fused import device_of, flags, labels
+from balkd_seg.ops._fused_upsample_kernels import gather, upsampled
+from balkd_seg.ops._types import Problem, Solution
+
+_GATHER_BLOCK = 128
+
+
+class Layout(NamedTuple):
+    """Threads a pixel, columns a program, warps a program."""
+
+    groups: int
+    columns: int
+    num_warps: int
+
+
+def layout(num_classes: int, cell_width: int) -> Layout:
+    """Return the layout for a number of classes and a cell's width (a power of two)."""
+    groups = 1 << max(0, (num_classes - 1) // 20).bit_length() if num_classes > 24 else 1
+    columns = max(cell_width, 128 if groups == 1 else 256 // groups)
+    return Layout(groups, columns, max(1, groups * columns // 32))
+
+
+def solve(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    problem: Problem,
+    student_gradient: bool,
+    teacher_gradient: bool,
+) -> Solution:
+    """Solve a problem over classes whose logits are upsampled to `valid`, each from its own size.
+
+    Arguments and result as in `balkd_seg.ops._chunked.chunked`.
+    """
+    sums, gradient = _run(student_logits, teacher_logits, problem, student_gradient)
+    other = None
+    if teacher_gradient:  # what the teacher gets is what a student gets with the roles exchanged
+        _, other = _run(teacher_logits, student_logits, exchanged(problem), True)
+    return Solution(sums, gradient, other)
+
+
+def _run(
+    student_logits: Tensor, teacher_logits: Tensor, problem: Problem, need_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the (N, 5) sums, and the student's gradient."""
+    num, channels, h, w = student_logits.shape
+    th, tw = teacher_logits.shape[2:]
+    height, width = problem.valid.shape[1:]
+    align_h, align_w, teacher_align_h, teacher_align_w = (
+        problem.align_corners and size > 1 for size in (h, w, th, tw)
+    )
+    cell_rows, cell_columns = (h if align_h else h + 1), (w if align_w else w + 1)
+    cell_width = triton.next_power_of_2(triton.cdiv(width, w - 1 if align_w else w) + 1)
+    if width % w == 0 and not align_w:
+        cell_width = triton.next_power_of_2(width // w)
+    groups, columns, num_warps = layout(channels, cell_width)
+    cells = columns // cell_width
+    strips = triton.cdiv(cell_columns, cells)
+    label, ignore_index = labels(problem)
+    size = (num, cell_rows, 4, channels, strips * cells) if need_grad else (1,)
+    corners = student_logits.new_empty(size, dtype=torch.float32)
+    sums = student_logits.new_empty((num, cell_rows, strips, 5), dtype=torch.float32)
+    weight = problem.coefficients if problem.class_weight is None else problem.class_weight
+    terms = problem.terms
+    with device_of(student_logits):
+        upsampled[(strips, cell_rows, num)](
+            student_logits, teacher_logits, label, weight, problem.coefficients.contiguous(),
+            corners, sums, h, w, th, tw, height, width, cell_columns, *student_logits.stride(),
+            *teacher_logits.stride(), terms.forward_temperature, terms.reverse_temperature,
+            ignore_index, C=channels, G=groups, K=triton.cdiv(channels, groups), CELLS=cells,
+            CELL_WIDTH=cell_width, ALIGN_H=align_h, ALIGN_W=align_w,
+            TEACHER_ALIGN_H=teacher_align_h, TEACHER_ALIGN_W=teacher_align_w,
+            SAME_GRID=(h, w) == (th, tw), STUDENT_GRAD=need_grad, **flags(problem),
+            num_warps=num_warps,
+        )  # fmt: skip
+    total = sums.sum((1, 2), dtype=torch.float64).to(problem.coefficients.dtype)
+    if not need_grad:
+        return total, None
+    gradient = torch.empty(student_logits.shape, dtype=torch.float32, device=label.device)
+    block = min(_GATHER_BLOCK, triton.next_power_of_2(w))
+    with device_of(student_logits):
+        gather[(channels * h * triton.cdiv(w, block), num)](
+            corners, gradient, h, w, cell_rows, cell_columns, strips * cells, C=channels,
+            ALIGN_H=align_h, ALIGN_W=align_w, BLOCK=block, num_warps=max(1, block // 32),
+        )  # fmt: skip
+    return total, gradient

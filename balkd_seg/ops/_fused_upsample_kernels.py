@@ -1,0 +1,246 @@
+r"""The Triton kernels of `_fused_upsample.py`.
+
+All outputs that bilinear upsampling takes from the same four logits form a *cell*; cells partition
+the output, for any ratio, since their edges are exact integer divisions: (h + 1) x (w + 1) cells,
+those at the border with one or two distinct logits, or h x w with aligned corners. A program takes
+a strip of cells; a thread takes one column of outputs and walks down its rows, interpolating
+between the column's value at the top and at the bottom of the cell:
+
+    z(y, x) = top(x) + l_y (bottom(x) - top(x)),    top(x) = z_00 + l_x (z_01 - z_00)
+
+The adjoint needs only A = sum_y g and B = sum_y l_y g of the thread's column: the upper corners get
+A - B, the lower ones B, split by l_x and summed over the cell's columns. A cell so leaves four
+numbers a class, and every logit gathers the four that concern it in a fixed order: no atomics, the
+same bits every time.
+
+The teacher may have another resolution; its four logits are then looked up for every output.
+"""
+
+import triton
+import triton.language as tl
+
+from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, solve_pixels
+
+# Logits that are still to be interpolated: 0 * -inf would be NaN.
+_FLOOR = tl.constexpr(-1e30)
+
+
+@triton.jit
+def first_output(cell, num_in, num_out, ALIGN: tl.constexpr):
+    """Return the first output of a cell along one axis."""
+    if ALIGN:
+        numerator, denominator = cell * (num_out - 1), num_in - 1
+    else:
+        numerator, denominator = num_out * (2 * cell - 1) - num_in, 2 * num_in
+    edge = (tl.maximum(numerator, 0) + denominator - 1) // denominator
+    return tl.minimum(edge, num_out)
+
+
+@triton.jit
+def fraction(output, low, num_in, num_out, ALIGN: tl.constexpr):
+    """Return how far an output lies from the logit `low` to the next, in [0, 1]."""
+    if ALIGN:
+        numerator, denominator = output * (num_in - 1), num_out - 1
+    else:
+        numerator, denominator = (2 * output + 1) * num_in - num_out, 2 * num_out
+    part = (numerator - low * denominator).to(tl.float32) / denominator.to(tl.float32)
+    # at the border both neighbours are the same logit, of which one has to get the gradient
+    part = tl.where(low < 0, 1.0, part)
+    return tl.where(low >= num_in - 1, 0.0, part)
+
+
+@triton.jit
+def lower_neighbour(output, num_in, num_out, ALIGN: tl.constexpr):
+    """Return the index of the logit at or before an output; at least 0."""
+    if ALIGN:
+        return output * (num_in - 1) // (num_out - 1)
+    return tl.maximum((2 * output + 1) * num_in - num_out, 0) // (2 * num_out)
+
+
+@triton.jit
+def interpolate(pointer, top, bottom, left, right, part, mask, stride_h, stride_w):
+    """Interpolate two rows of logits along them; return the upper one and the step to the lower."""
+    upper, lower = pointer + top * stride_h, pointer + bottom * stride_h
+    left, right = left * stride_w, right * stride_w
+    a, b = load_logits(upper + left, mask, _FLOOR), load_logits(upper + right, mask, _FLOOR)
+    upper = a + part * (b - a)
+    a, b = load_logits(lower + left, mask, _FLOOR), load_logits(lower + right, mask, _FLOOR)
+    return upper, a + part * (b - a) - upper
+
+
+@triton.jit
+def cell_sums(x, CELLS: tl.constexpr, CELL_WIDTH: tl.constexpr):
+    """Sum (G, columns) over the columns of each cell."""
+    return tl.sum(tl.reshape(x, [x.shape[0], CELLS, CELL_WIDTH]), 2)
+
+
+@triton.jit
+def upsampled(
+    student_ptr,  # (N, C, h, w)
+    teacher_ptr,  # (N, C, th, tw)
+    label_ptr,  # (N, H, W), contiguous: classes with TASK, or else `valid`
+    weight_ptr,  # (C,) class weights
+    coefficient_ptr,  # (N, 3)
+    corner_ptr,  # (N, cell rows, 4, C, padded cell columns): what cells leave for their corners
+    sums_ptr,  # (N, cell rows, strips, 5)
+    h, w, th, tw, H, W,
+    cell_columns,
+    student_n, student_c, student_h, student_w,  # strides
+    teacher_n, teacher_c, teacher_h, teacher_w,
+    tau_f,
+    tau_r,
+    ignore_index,
+    C: tl.constexpr,
+    G: tl.constexpr,
+    K: tl.constexpr,
+    CELLS: tl.constexpr,  # a strip's
+    CELL_WIDTH: tl.constexpr,  # power of two, at least the widest cell's
+    ALIGN_H: tl.constexpr,
+    ALIGN_W: tl.constexpr,
+    TEACHER_ALIGN_H: tl.constexpr,
+    TEACHER_ALIGN_W: tl.constexpr,
+    SAME_GRID: tl.constexpr,  # the networks' logits have one size
+    CLASS_WEIGHT: tl.constexpr,
+    FORWARD: tl.constexpr,
+    REVERSE: tl.constexpr,
+    TASK: tl.constexpr,
+    SAME: tl.constexpr,
+    HALF_F: tl.constexpr,
+    HALF_R: tl.constexpr,
+    UNIT_F: tl.constexpr,
+    UNIT_R: tl.constexpr,
+    STUDENT_GRAD: tl.constexpr,
+):  # fmt: skip
+    """Solve the pixels of a strip of cells."""
+    COLUMNS: tl.constexpr = CELLS * CELL_WIDTH
+    strip, cell_y, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    column = tl.arange(0, COLUMNS)
+    cell_x = strip * CELLS + column // CELL_WIDTH
+    x = first_output(cell_x, w, W, ALIGN_W) + column % CELL_WIDTH
+    inside = (x < first_output(cell_x + 1, w, W, ALIGN_W)) & (cell_x < cell_columns)
+    j = cell_x if ALIGN_W else cell_x - 1
+    i = cell_y if ALIGN_H else cell_y - 1
+    part_x = fraction(x, j, w, W, ALIGN_W)[None, :]
+    left = tl.minimum(tl.maximum(j, 0), w - 1)[None, :]
+    right = tl.minimum(j + 1, w - 1)[None, :]
+    top = tl.minimum(tl.maximum(i, 0), h - 1)
+    bottom = tl.minimum(i + 1, h - 1)
+    group = tl.arange(0, G)[:, None]
+    student_ptr += n * student_n
+    teacher_ptr += n * teacher_n
+    s_top, s_step, t_top, t_step, A, B = (), (), (), (), (), ()
+    for k in tl.static_range(K):
+        c = group * K + k
+        mask = (c < C) & (left >= 0)
+        at = student_ptr + c * student_c
+        z, step = interpolate(at, top, bottom, left, right, part_x, mask, student_h, student_w)
+        s_top, s_step = s_top + (z,), s_step + (step,)
+        if SAME_GRID:
+            at = teacher_ptr + c * teacher_c
+            z, step = interpolate(at, top, bottom, left, right, part_x, mask, teacher_h, teacher_w)
+            t_top, t_step = t_top + (z,), t_step + (step,)
+        if STUDENT_GRAD:
+            zero = tl.zeros([G, COLUMNS], tl.float32)
+            A, B = A + (zero,), B + (zero,)
+    if not SAME_GRID:
+        x_safe = tl.minimum(x, W - 1)
+        t_left = lower_neighbour(x_safe, tw, W, TEACHER_ALIGN_W)
+        t_part_x = fraction(x_safe, t_left, tw, W, TEACHER_ALIGN_W)
+        t_part_x = tl.maximum(t_part_x, 0.0)[None, :]
+        t_right = tl.minimum(t_left + 1, tw - 1)[None, :]
+        t_left = t_left[None, :]
+    k_f, k_r = tl.load(coefficient_ptr + n * 3), tl.load(coefficient_ptr + n * 3 + 1)
+    k_c = tl.load(coefficient_ptr + n * 3 + 2)
+    nothing = tl.zeros([COLUMNS], tl.float32)
+    forward, reverse, entropy, agreement, correct = nothing, nothing, nothing, nothing, nothing
+    y_end = first_output(cell_y + 1, h, H, ALIGN_H)
+    for y in range(first_output(cell_y, h, H, ALIGN_H), y_end):
+        label_at = label_ptr + (n * H + y) * W + x
+        label = tl.load(label_at, mask=inside, other=0).to(tl.int32)
+        valid = inside & (label != ignore_index)
+        part_y = fraction(y, i, h, H, ALIGN_H)
+        if not SAME_GRID:
+            t_up = lower_neighbour(y, th, H, TEACHER_ALIGN_H)
+            t_part_y = tl.maximum(fraction(y, t_up, th, H, TEACHER_ALIGN_H), 0.0)
+            t_down = tl.minimum(t_up + 1, th - 1)
+        s, t = (), ()
+        for k in tl.static_range(K):
+            z = s_top[k] + part_y * s_step[k]
+            s = s + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
+            if SAME_GRID:
+                z = t_top[k] + part_y * t_step[k]
+            else:
+                c = group * K + k
+                mask = (c < C) & (t_left >= 0)
+                z, step = interpolate(
+                    teacher_ptr + c * teacher_c, t_up, t_down, t_left, t_right, t_part_x, mask,
+                    teacher_h, teacher_w,
+                )  # fmt: skip
+                z += t_part_y * step
+            t = t + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
+        class_weight = tl.full([COLUMNS], 1.0, tl.float32)
+        if CLASS_WEIGHT:
+            known = valid & (label >= 0) & (label < C)
+            class_weight = tl.load(weight_ptr + label, mask=known, other=0.0)
+        f, r, e, agrees, hits, g, _ = solve_pixels(
+            s, t, label, valid, group, k_f, k_r, k_c * class_weight, tau_f, tau_r, C, K, FORWARD,
+            REVERSE, TASK, SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, STUDENT_GRAD, False,
+        )  # fmt: skip
+        forward += f
+        reverse += r
+        entropy += e * class_weight
+        agreement += agrees
+        correct += hits
+        if STUDENT_GRAD:
+            new_a, new_b = (), ()
+            for k in tl.static_range(K):
+                new_a, new_b = new_a + (A[k] + g[k],), new_b + (B[k] + part_y * g[k],)
+            A, B = new_a, new_b
+    if STUDENT_GRAD:
+        padded = tl.num_programs(0) * CELLS
+        cell = strip * CELLS + tl.arange(0, CELLS)[None, :]
+        corner_ptr += (n * tl.num_programs(1) + cell_y) * 4 * C * padded
+        for k in tl.static_range(K):
+            c = group * K + k
+            upper = tl.where(inside[None, :], A[k] - B[k], 0.0)
+            lower = tl.where(inside[None, :], B[k], 0.0)
+            at = corner_ptr + c * padded + cell
+            mask = (c < C) & (cell >= 0)
+            step = C * padded
+            tl.store(at, cell_sums(upper * (1 - part_x), CELLS, CELL_WIDTH), mask=mask)
+            tl.store(at + step, cell_sums(upper * part_x, CELLS, CELL_WIDTH), mask=mask)
+            tl.store(at + 2 * step, cell_sums(lower * (1 - part_x), CELLS, CELL_WIDTH), mask=mask)
+            tl.store(at + 3 * step, cell_sums(lower * part_x, CELLS, CELL_WIDTH), mask=mask)
+    sums_ptr += ((n * tl.num_programs(1) + cell_y) * tl.num_programs(0) + strip) * 5
+    tl.store(sums_ptr, tl.sum(forward))
+    tl.store(sums_ptr + 1, tl.sum(reverse))
+    tl.store(sums_ptr + 2, tl.sum(entropy))
+    tl.store(sums_ptr + 3, tl.sum(agreement))
+    tl.store(sums_ptr + 4, tl.sum(correct))
+
+
+@triton.jit
+def gather(
+    corner_ptr,  # as in `upsampled`
+    grad_ptr,  # (N, C, h, w), contiguous
+    h, w, cell_rows, cell_columns, padded,
+    C: tl.constexpr,
+    ALIGN_H: tl.constexpr,
+    ALIGN_W: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Add up what the four cells around a logit left for it, in a fixed order."""
+    blocks = tl.cdiv(w, BLOCK)
+    program, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    line = program // blocks  # of (C, h)
+    c, i = line // h, line % h
+    j = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float32)
+    for lower in tl.static_range(2):
+        for right in tl.static_range(2):
+            cell_y = i - lower if ALIGN_H else i + 1 - lower
+            cell_x = j - right if ALIGN_W else j + 1 - right
+            mask = (cell_y >= 0) & (cell_x >= 0) & (j < w)
+            at = ((n * cell_rows + cell_y) * 4 + 2 * lower + right) * C + c
+            total += tl.load(corner_ptr + at * padded + cell_x, mask=mask, other=0.0)
+    tl.store(grad_ptr + ((n * C + c) * h + i) * w + j, total, mask=j < w)

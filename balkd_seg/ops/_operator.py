@@ -1,0 +1,166 @@
+"""The operator behind `balanced_divergence`: what autograd, torch.compile and CUDA graphs see.
+
+The gradient is computed with the value (`gradient='save'`), so that backward is one product. Where
+the gradient's dtype cannot hold it before it is scaled up (fp16 under a GradScaler), backward
+computes it again from the inputs, already scaled (`gradient='recompute'`).
+"""
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from balkd_seg.ops._chunked import chunked
+from balkd_seg.ops._types import Problem, Terms, total
+
+
+def solve(
+    impl: str,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    problem: Problem,
+    teacher_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss, with the gradients that are asked for, and the (N, 5) sums."""
+    grad = torch.is_grad_enabled()
+    student_gradient = grad and student_logits.requires_grad
+    teacher_gradient = grad and teacher_gradient and teacher_logits.requires_grad
+    saved = 'none'
+    if student_gradient or teacher_gradient:
+        half = torch.float16 in (student_logits.dtype, teacher_logits.dtype)
+        full = student_logits.shape[2:] == problem.valid.shape[1:]
+        saved = 'recompute' if impl == 'fused' and half and full else 'save'
+    return balanced_divergence(
+        student_logits, teacher_logits, problem.valid, problem.target, problem.class_weight,
+        problem.coefficients, [float(x) for x in problem.terms], problem.positions,
+        problem.align_corners, problem.ignore_index, impl, saved, student_gradient,
+        teacher_gradient,
+    )[:2]  # fmt: skip
+
+
+@torch.library.custom_op('balkd_seg::balanced_divergence', mutates_args=())
+def balanced_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    valid: Tensor,
+    target: Tensor | None,
+    class_weight: Tensor | None,
+    coefficients: Tensor,
+    terms: list[float],
+    positions: bool,
+    align_corners: bool,
+    ignore_index: int,
+    impl: str,
+    gradient: str,
+    student_gradient: bool,
+    teacher_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return loss, sums and both gradients, empty ones where none is wanted.
+
+    Args:
+        student_logits: (N, C, h, w).
+        teacher_logits: (N, C, h', w').
+        valid: As in `Problem`, like `target` to `ignore_index`; `terms` is its named tuple.
+        target: See above.
+        class_weight: See above.
+        coefficients: See above.
+        terms: See above.
+        positions: See above.
+        align_corners: See above.
+        ignore_index: See above.
+        impl: 'chunked' or 'fused'.
+        gradient: 'none', 'save' or 'recompute'.
+        student_gradient: Whether the student gets a gradient.
+        teacher_gradient: Whether the teacher gets one.
+    """
+    problem = Problem(
+        valid, target, class_weight, coefficients, Terms(*terms), positions, align_corners,
+        ignore_index,
+    )  # fmt: skip
+    now = gradient == 'save'
+    sums, *gradients = _implementation(impl, student_logits, teacher_logits, problem)(
+        student_logits, teacher_logits, problem, now and student_gradient, now and teacher_gradient
+    )
+    loss = total(sums, coefficients)
+    empty = (student_logits.new_empty(0), teacher_logits.new_empty(0))
+    first, second = (e if g is None else g for g, e in zip(gradients, empty, strict=True))
+    return loss, sums, first, second
+
+
+def _implementation(impl: str, student: Tensor, teacher: Tensor, problem: Problem) -> Any:
+    if impl == 'chunked':
+        return chunked
+    size = problem.valid.shape[1:]
+    full = student.shape[2:] == size and teacher.shape[2:] == size
+    # Imported where it is used: Triton is there with CUDA builds of PyTorch only.
+    name = '_fused' if full else '_fused_upsample'
+    return importlib.import_module(f'balkd_seg.ops.{name}').solve
+
+
+@balanced_divergence.register_fake
+def _(  # type: ignore[no-untyped-def]
+    student_logits, teacher_logits, valid, target, class_weight, coefficients, terms, positions,
+    align_corners, ignore_index, impl, gradient, student_gradient, teacher_gradient,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    def like(logits: Tensor, wanted: bool) -> Tensor:
+        if not wanted or gradient != 'save':
+            return logits.new_empty(0)
+        shape = logits.shape
+        same = shape[2:] == valid.shape[1:] and teacher_logits.shape[2:] == student_logits.shape[2:]
+        dtype = logits.dtype if impl == 'fused' and same else coefficients.dtype
+        return logits.new_empty(shape, dtype=dtype)
+
+    return (
+        coefficients.new_empty(()),
+        coefficients.new_empty((student_logits.shape[0], 5)),
+        like(student_logits, student_gradient),
+        like(teacher_logits, teacher_gradient),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    student, teacher, valid, target, class_weight, coefficients, *settings = inputs
+    ctx.settings, ctx.gradient = settings, settings[5]
+    ctx.dtypes = (student.dtype, teacher.dtype)
+    ctx.mark_non_differentiable(*output[1:])
+    if ctx.gradient == 'recompute':
+        ctx.save_for_backward(student, teacher, valid, target, class_weight, coefficients)
+    else:
+        ctx.save_for_backward(*output[2:])
+
+
+def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    compiling = torch.compiler.is_compiling()
+    if torch.is_grad_enabled() and not compiling:
+        raise RuntimeError(
+            'balanced_divergence keeps no graph for a second derivative (create_graph=True); '
+            "pass impl='reference' where one is needed"
+        )
+    settings = ctx.settings
+    wanted = settings[6:8]
+    if ctx.gradient == 'recompute':
+        *tensors, coefficients = ctx.saved_tensors
+        again = [*settings[:5], 'save', *settings[6:]]
+        gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[2:]
+    else:
+        # With retain_graph=True the saved gradient is used again.
+        owned = not compiling and not torch._C._autograd._get_current_graph_task_keep_graph()
+        gradients = [
+            scaled(gradient, grad_loss, dtype, owned) if want else gradient
+            for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)
+        ]
+    pair = [g if want else None for g, want in zip(gradients, wanted, strict=True)]
+    return (*pair, *[None] * 12)
+
+
+def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool) -> Tensor:
+    """Return gradient * factor in `dtype`, in the gradient's own memory if it is ours."""
+    if not owned or gradient.dtype != dtype:
+        return (gradient * factor).to(dtype)
+    if gradient.is_cuda and gradient.is_contiguous():
+        return importlib.import_module('balkd_seg.ops._fused').scale_(gradient, factor)
+    return gradient.mul_(factor)
+
+
+balanced_divergence.register_autograd(_backward, setup_context=_setup_context)

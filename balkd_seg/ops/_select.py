@@ -1,0 +1,80 @@
+"""Which implementation computes a loss."""
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+MAX_CLASSES = 256
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def select_implementation(
+    impl: str, student_logits: Tensor, teacher_logits: Tensor, valid: Tensor, positions: bool
+) -> str:
+    """Return 'fused', 'chunked' or 'reference'.
+
+    Args:
+        impl: What the caller wants; 'auto' is fused on CUDA where the form is fused, or chunked.
+        student_logits: (N, C, h, w).
+        teacher_logits: (N, C, h', w').
+        valid: (N, H, W).
+        positions: Whether the softmax goes over positions.
+
+    Raises:
+        ValueError: If the caller wants 'fused' where it cannot be.
+    """
+    if impl == 'auto':
+        if not student_logits.is_cuda:
+            return 'chunked'
+        reason = why_not_fused(student_logits, teacher_logits, valid, positions)
+        return 'chunked' if reason else 'fused'
+    if impl == 'fused':
+        reason = why_not_fused(student_logits, teacher_logits, valid, positions)
+        if reason:
+            raise ValueError(
+                f"Expected a loss that the fused kernels cover with impl='fused', but {reason}; "
+                "use impl='auto'"
+            )
+    return impl
+
+
+def why_not_fused(
+    student_logits: Tensor, teacher_logits: Tensor, valid: Tensor, positions: bool
+) -> str | None:
+    """Return why the fused kernels cannot compute this, or None if they can."""
+    pair = (student_logits, teacher_logits)
+    size = tuple(valid.shape[1:])
+    if positions:
+        return 'the softmax goes over positions'
+    if any(z.dtype not in _DTYPES for z in pair):
+        return f'the logits are {pair[0].dtype} and {pair[1].dtype}'
+    if student_logits.shape[1] > MAX_CLASSES:
+        return f'there are {student_logits.shape[1]} classes, more than {MAX_CLASSES}'
+    if student_logits.numel() == 0 or valid.numel() == 0:
+        return 'there is nothing to compute'
+    if any(z.shape[2] > size[0] or z.shape[3] > size[1] for z in pair):
+        return f'logits are reduced, not enlarged, to {size}'
+    if len(valid) > 65535:
+        return f'there are {len(valid)} images, more than 65535'
+    return _why_no_kernels(student_logits.device)
+
+
+def _why_no_kernels(device: torch.device) -> str | None:
+    if importlib.util.find_spec('triton') is None:
+        return 'Triton is not installed'
+    if device.type == 'cuda':
+        if torch.version.hip is not None:
+            return 'the kernels are for NVIDIA GPUs'
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            return 'the GPU is older than compute capability 8.0'
+        return None
+    if interpreted():
+        return None
+    return f'the logits are on {device.type}, not on a CUDA device'
+
+
+def interpreted() -> bool:
+    """Return whether Triton interprets the kernels, which tests do, on tensors of any device."""
+    return os.environ.get('TRITON_INTERPRET') == '1'
