@@ -50,7 +50,7 @@ setup(
         'lite': ['mmcv-lite>=2.1.0,<2.2.0'],
         'full': ['mmcv>=2.1.0,<2.2.0'],
         'onnx': ['onnx', 'onnxruntime'],
-        'test': ['pytest>=9', 'pytest-cov', 'onnx', 'onnxruntime'],
+        'test': ['pytest>=9', 'pytest-cov', 'onnx', 'onnxruntime', 'torchmetrics'],
         'dev': ['ruff', 'mypy', 'pre-commit'],
     },
     # PyTorch calls this at the end of `import torch`, so that stock commands (`mim test

@@ -1,8 +1,8 @@
 """Balanced knowledge distillation for MMSegmentation.
 
 Importing the package makes stock OpenMMLab run on today's PyTorch (`balkd_seg.compat`) and
-registers the losses, distillers, datasets and hooks in mmseg's registries. A config does it by
-`custom_imports = dict(imports=['balkd_seg'], allow_failed_imports=False)`.
+registers the losses, distillers, datasets, metrics and hooks in mmseg's registries. A config does
+it by `custom_imports = dict(imports=['balkd_seg'], allow_failed_imports=False)`.
 """
 
 import torch
@@ -15,7 +15,7 @@ if not getattr(torch.__spec__, '_initializing', False):
     from balkd_seg import compat
 
     compat.activate()
-    from balkd_seg import datasets, distillers, hooks, losses
+    from balkd_seg import datasets, distillers, hooks, losses, metrics
     from balkd_seg.compat import amp
 
-    __all__ = ['amp', 'compat', 'datasets', 'distillers', 'hooks', 'losses']
+    __all__ = ['amp', 'compat', 'datasets', 'distillers', 'hooks', 'losses', 'metrics']
