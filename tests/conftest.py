@@ -8,6 +8,10 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+# Without a GPU the Triton kernels are interpreted. Triton reads this when it sees the first of them.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
+
 NUM_CLASSES = 5
 NORM = dict(type='BN', requires_grad=True)
 PREPROCESSOR = dict(

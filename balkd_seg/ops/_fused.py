@@ -29,12 +29,27 @@ class Layout(NamedTuple):
     num_warps: int
 
 
-def layout(num_classes: int) -> Layout:
-    """Return the layout for a number of classes: no register spills, enough loads in flight."""
-    if num_classes <= 24:
-        return Layout(1, 256, 4)
-    groups = 1 << ((num_classes - 1) // 20).bit_length()
-    return Layout(groups, 64, min(groups, 8))
+def layout(num_classes: int, num_tiles: int) -> Layout:
+    """Return the layout for a number of classes: no register spills, enough loads in flight.
+
+    Args:
+        num_classes: From 2 to 256.
+        num_tiles: See `num_tiles`; from 5 on a thread takes one pixel instead of two.
+    """
+    groups = groups_of(num_classes, 20)
+    pixels = min(128, 256 // groups)
+    return Layout(groups, pixels * (2 if num_tiles < 5 else 1), groups * pixels // 32)
+
+
+def groups_of(num_classes: int, most: int) -> int:
+    """Return over how many threads, a power of two, to spread classes, at most `most` each."""
+    return triton.next_power_of_2(triton.cdiv(num_classes, most))
+
+
+def num_tiles(switches: dict[str, bool], teacher_gradient: bool) -> int:
+    """Return how many values of every class a thread keeps for the gradient, about."""
+    apart = switches['TASK'] and not (switches['UNIT_F'] or switches['UNIT_R'])
+    return 3 + (not switches['SAME']) * (1 + teacher_gradient) + apart + switches['TASK']
 
 
 def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
@@ -98,7 +113,8 @@ def solve(
     if all(r == width * p for _, _, r, p in strides) or height == 1:
         rows, pixels = 1, height * width
     label, ignore_index = labels(problem)
-    groups, block, num_warps = layout(channels)
+    switches = flags(problem)
+    groups, block, num_warps = layout(channels, num_tiles(switches, teacher_gradient))
     if interpreted():
         block = INTERPRETED_BLOCK
     programs = triton.cdiv(pixels, block)
@@ -113,7 +129,7 @@ def solve(
             terms.forward_temperature, terms.reverse_temperature, ignore_index, C=channels,
             G=groups, K=triton.cdiv(channels, groups), BLOCK=block,
             WIDE=furthest + block >= _INT32, STUDENT_GRAD=student_gradient,
-            TEACHER_GRAD=teacher_gradient, **flags(problem), num_warps=num_warps,
+            TEACHER_GRAD=teacher_gradient, **switches, num_warps=num_warps,
         )  # fmt: skip
     total = sums.sum((1, 2), dtype=torch.float64).to(problem.coefficients.dtype)
     return Solution(total, student_grad, teacher_grad)

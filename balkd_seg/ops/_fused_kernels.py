@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, solve_pixels
+from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, load_weights, solve_pixels, store_sums
 
 
 @triton.jit
@@ -62,15 +62,11 @@ def full_resolution(
         s = s + (load_logits(student_ptr + c * student_c + here * student_p, mask, EXCLUDED),)
         t = t + (load_logits(teacher_ptr + c * teacher_c + here * teacher_p, mask, EXCLUDED),)
     coefficient_ptr += n * 3
-    k_c = tl.load(coefficient_ptr + 2)
-    class_weight = tl.full([BLOCK], 1.0, tl.float32)
-    if CLASS_WEIGHT:
-        known = valid & (label >= 0) & (label < C)
-        class_weight = tl.load(weight_ptr + label, mask=known, other=0.0)
+    class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
     forward, reverse, entropy, agreement, correct, student_grad, teacher_grad = solve_pixels(
         s, t, label, valid, group, tl.load(coefficient_ptr), tl.load(coefficient_ptr + 1),
-        k_c * class_weight, tau_f, tau_r, C, K, FORWARD, REVERSE, TASK, SAME, HALF_F, HALF_R,
-        UNIT_F, UNIT_R, STUDENT_GRAD, TEACHER_GRAD,
+        tl.load(coefficient_ptr + 2) * class_weight, tau_f, tau_r, C, K, FORWARD, REVERSE, TASK,
+        SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, STUDENT_GRAD, TEACHER_GRAD,
     )  # fmt: skip
     student_grad_ptr += n * student_grad_n + row * student_grad_r
     teacher_grad_ptr += n * teacher_grad_n + row * teacher_grad_r
@@ -86,11 +82,8 @@ def full_resolution(
             tl.store(at, tl.where(valid[None, :], teacher_grad[k], 0.0), mask=mask)
     program = (n * tl.num_programs(1) + row) * tl.num_programs(0) + tl.program_id(0)
     sums_ptr += program * 5
-    tl.store(sums_ptr, tl.sum(forward))
-    tl.store(sums_ptr + 1, tl.sum(reverse))
-    tl.store(sums_ptr + 2, tl.sum(tl.where(valid, entropy * class_weight, 0.0)))
-    tl.store(sums_ptr + 3, tl.sum(agreement))
-    tl.store(sums_ptr + 4, tl.sum(correct))
+    entropy = tl.where(valid, entropy * class_weight, 0.0)
+    store_sums(sums_ptr, forward, reverse, entropy, agreement, correct)
 
 
 @triton.jit

@@ -17,8 +17,29 @@ _UNBOUNDED = tl.constexpr(1e20)
 @triton.jit
 def load_logits(pointer, mask, lowest: tl.constexpr):
     """Load logits as fp32, `lowest` at least and outside of the mask; NaN stays NaN."""
-    z = tl.load(pointer, mask=mask, other=lowest).to(tl.float32)
+    z = tl.load(pointer, mask=mask, other=float('-inf')).to(tl.float32)
     return tl.maximum(z, lowest, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def load_weights(pointer, label, valid, C: tl.constexpr, CLASS_WEIGHT: tl.constexpr):
+    """Return the class weights of (P,) labels, 1 without class weights."""
+    if CLASS_WEIGHT:
+        known = valid & (label >= 0) & (label < C)
+        weight = tl.load(pointer + label, mask=known, other=0.0)
+    else:
+        weight = tl.full(label.shape, 1.0, tl.float32)
+    return weight
+
+
+@triton.jit
+def store_sums(pointer, forward, reverse, entropy, agreement, correct):
+    """Store the five sums of a program."""
+    tl.store(pointer, tl.sum(forward))
+    tl.store(pointer + 1, tl.sum(reverse))
+    tl.store(pointer + 2, tl.sum(entropy))
+    tl.store(pointer + 3, tl.sum(agreement))
+    tl.store(pointer + 4, tl.sum(correct))
 
 
 @triton.jit

@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from balkd_seg.ops._chunked import exchanged
-from balkd_seg.ops._fused import device_of, flags, labels
+from balkd_seg.ops._fused import device_of, flags, groups_of, labels, num_tiles
 from balkd_seg.ops._fused_upsample_kernels import gather, upsampled
 from balkd_seg.ops._types import Problem, Solution
 
@@ -25,9 +25,15 @@ class Layout(NamedTuple):
     num_warps: int
 
 
-def layout(num_classes: int, cell_width: int) -> Layout:
-    """Return the layout for a number of classes and a cell's width (a power of two)."""
-    groups = 1 << max(0, (num_classes - 1) // 20).bit_length() if num_classes > 24 else 1
+def layout(num_classes: int, num_tiles: int, cell_width: int) -> Layout:
+    """Return the layout for a number of classes: no register spills.
+
+    Args:
+        num_classes: From 2 to 256.
+        num_tiles: See `num_tiles`; from 6 on a thread takes half the classes.
+        cell_width: Columns of a cell, a power of two.
+    """
+    groups = groups_of(num_classes, 20 if num_tiles < 6 else 10)
     columns = max(cell_width, 128 if groups == 1 else 256 // groups)
     return Layout(groups, columns, max(1, groups * columns // 32))
 
@@ -64,7 +70,8 @@ def _run(
     cell_width = triton.next_power_of_2(triton.cdiv(width, w - 1 if align_w else w) + 1)
     if width % w == 0 and not align_w:
         cell_width = triton.next_power_of_2(width // w)
-    groups, columns, num_warps = layout(channels, cell_width)
+    switches = flags(problem)
+    groups, columns, num_warps = layout(channels, num_tiles(switches, False), cell_width)
     cells = columns // cell_width
     strips = triton.cdiv(cell_columns, cells)
     label, ignore_index = labels(problem)
@@ -81,7 +88,7 @@ def _run(
             ignore_index, C=channels, G=groups, K=triton.cdiv(channels, groups), CELLS=cells,
             CELL_WIDTH=cell_width, ALIGN_H=align_h, ALIGN_W=align_w,
             TEACHER_ALIGN_H=teacher_align_h, TEACHER_ALIGN_W=teacher_align_w,
-            SAME_GRID=(h, w) == (th, tw), STUDENT_GRAD=need_grad, **flags(problem),
+            SAME_GRID=(h, w) == (th, tw), STUDENT_GRAD=need_grad, **switches,
             num_warps=num_warps,
         )  # fmt: skip
     total = sums.sum((1, 2), dtype=torch.float64).to(problem.coefficients.dtype)

@@ -19,7 +19,7 @@ The teacher may have another resolution; its four logits are then looked up for 
 import triton
 import triton.language as tl
 
-from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, solve_pixels
+from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, load_weights, solve_pixels, store_sums
 
 # Logits that are still to be interpolated: 0 * -inf would be NaN.
 _FLOOR = tl.constexpr(-1e30)
@@ -178,10 +178,7 @@ def upsampled(
                 )  # fmt: skip
                 z += t_part_y * step
             t = t + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
-        class_weight = tl.full([COLUMNS], 1.0, tl.float32)
-        if CLASS_WEIGHT:
-            known = valid & (label >= 0) & (label < C)
-            class_weight = tl.load(weight_ptr + label, mask=known, other=0.0)
+        class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
         f, r, e, agrees, hits, g, _ = solve_pixels(
             s, t, label, valid, group, k_f, k_r, k_c * class_weight, tau_f, tau_r, C, K, FORWARD,
             REVERSE, TASK, SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, STUDENT_GRAD, False,
@@ -212,11 +209,7 @@ def upsampled(
             tl.store(at + 2 * step, cell_sums(lower * (1 - part_x), CELLS, CELL_WIDTH), mask=mask)
             tl.store(at + 3 * step, cell_sums(lower * part_x, CELLS, CELL_WIDTH), mask=mask)
     sums_ptr += ((n * tl.num_programs(1) + cell_y) * tl.num_programs(0) + strip) * 5
-    tl.store(sums_ptr, tl.sum(forward))
-    tl.store(sums_ptr + 1, tl.sum(reverse))
-    tl.store(sums_ptr + 2, tl.sum(entropy))
-    tl.store(sums_ptr + 3, tl.sum(agreement))
-    tl.store(sums_ptr + 4, tl.sum(correct))
+    store_sums(sums_ptr, forward, reverse, entropy, agreement, correct)
 
 
 @triton.jit

@@ -1,0 +1,412 @@
+"""The Triton kernels, on a GPU or else in Triton's interpreter.
+
+The yardstick is plain PyTorch in the same dtype: values and gradients of the kernels may be at most
+twice as far from float64.
+"""
+
+import os
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from balkd_seg.ops import balanced_divergence
+
+pytest.importorskip('triton')
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+TEACHER = 'teacher_gradient'
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    DEVICE == 'cpu' and os.environ.get('BALKD_REQUIRE_GPU') != '1', reason='needs a CUDA device'
+)
+def test_the_kernels_ran_on_a_gpu():
+    """Keeps a run that must have a GPU from passing in the interpreter."""
+    assert DEVICE == 'cuda'
+    assert os.environ.get('TRITON_INTERPRET') != '1'
+
+
+def make(classes, low, size=None, *, teacher_low=None, num=1, ignored=0.3, scale=1.0, seed=0):
+    """Return float64 logits, student first, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    size = size or low
+    target = torch.randint(0, classes, (num, *size), generator=generator)
+    target[torch.rand(target.shape, generator=generator) < ignored] = 255
+    return randn(num, classes, *low), randn(num, classes, *(teacher_low or low)), target
+
+
+def plain(student, teacher, target, *, taus=(1, 1), weights=(1, 1), task=0, class_weight=None,
+          avg_non_ignore=False, align_corners=False):  # fmt: skip
+    """What people write in PyTorch today, in the dtype that comes in."""
+    keep, size = target != 255, target.shape[1:]
+    if student.shape[2:] != size or teacher.shape[2:] != size:
+        student, teacher = (
+            F.interpolate(z, size, None, 'bilinear', align_corners) for z in (student, teacher)
+        )
+
+    def kl(a, b, tau):
+        log_a, log_b = F.log_softmax(a / tau, 1), F.log_softmax(b / tau, 1)
+        value = F.kl_div(log_b, log_a, reduction='none', log_target=True)
+        return tau**2 * torch.where(keep, value.sum(1), 0).sum() / keep.sum().clamp(min=1)
+
+    loss = weights[0] * kl(teacher, student, taus[0]) + weights[1] * kl(student, teacher, taus[1])
+    if not task:
+        return loss
+    weight = None if class_weight is None else class_weight.to(student)
+    total = F.cross_entropy(student, target, weight, ignore_index=255, reduction='sum')
+    units = keep.sum() if avg_non_ignore else keep.numel()
+    if weight is not None:
+        units = torch.where(keep, weight[target.masked_fill(~keep, 0)], 0).sum()
+    return loss + task * total / units
+
+
+def fused(student, teacher, target, *, taus=(1, 1), weights=(1, 1), task=0, **kwargs):
+    return balanced_divergence(
+        student, teacher, target, forward_weight=weights[0], reverse_weight=weights[1],
+        forward_temperature=taus[0], reverse_temperature=taus[1], cross_entropy_weight=task,
+        impl='fused', **kwargs,
+    )  # fmt: skip
+
+
+def gradients(loss, student, teacher):
+    leaves = [z for z in (student, teacher) if z.requires_grad]
+    return torch.autograd.grad(loss, leaves)
+
+
+def check(student, teacher, target, dtype=torch.float32, teacher_gradient=False, **kwargs):
+    """Hold the kernels to float64 with the error of plain PyTorch in `dtype` as the yardstick."""
+    pairs, target = [], target.to(DEVICE)
+    if kwargs.get('class_weight') is not None:
+        kwargs['class_weight'] = kwargs['class_weight'].to(DEVICE)
+    rounded = [z.to(dtype) for z in (student, teacher)]
+    for function, as_dtype in ((plain, torch.float64), (plain, dtype), (fused, dtype)):
+        s, t = (z.to(DEVICE, as_dtype) for z in rounded)
+        s.requires_grad_()
+        t.requires_grad_(teacher_gradient)
+        extra = {TEACHER: True} if function is fused and teacher_gradient else {}
+        loss = function(s, t, target, **kwargs, **extra)
+        loss = loss if function is plain else loss.loss
+        pairs.append((loss.detach().double(), [g.double() for g in gradients(loss, s, t)]))
+    truth, eager, ours = pairs
+    eps = torch.finfo(dtype).eps
+    allowed = 2 * (eager[0] - truth[0]).abs() + 8 * torch.finfo(torch.float32).eps * truth[0].abs()
+    assert (ours[0] - truth[0]).abs() <= allowed
+    for exact, theirs, actual in zip(truth[1], eager[1], ours[1], strict=True):
+        largest = exact.abs().max()
+        allowed = 2 * (theirs - exact).abs().max() + 2 * eps * largest
+        assert (actual - exact).abs().max() <= allowed
+        assert actual.abs().max() > 0
+    return ours
+
+
+TAUS = [(1, 1), (4, 4), (1, 2), (2, 1), (4, 2), (3, 0.7)]
+
+
+@pytest.mark.parametrize('classes', [2, 11, 19, 24, 25, 41, 150, 171, 256])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_full_resolution_at_every_class_count(classes, dtype):
+    check(*make(classes, (6, 7), num=2), dtype, teacher_gradient=classes == 19, task=0.5)
+
+
+@pytest.mark.parametrize('taus', TAUS)
+@pytest.mark.parametrize('weights', [(1, 1), (1, 0), (0, 0.3)])
+@pytest.mark.parametrize('task', [0, 0.7])
+def test_full_resolution_at_every_temperature_and_weight(taus, weights, task):
+    student, teacher, target = make(5, (6, 7), scale=3.0)
+    check(student, teacher, target, taus=taus, weights=weights, task=task, teacher_gradient=True)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('scale', [30.0, 1e4])
+@pytest.mark.parametrize('low', [(8, 12), (2, 3)])
+def test_large_logits(dtype, scale, low):
+    check(*make(7, low, (8, 12), scale=scale, ignored=0.1), dtype, taus=(1, 2))
+
+
+# (student, teacher, label)
+SIZES = {
+    'ratio-8': ((2, 3), (2, 3), (16, 24)),
+    'ratio-4': ((3, 2), (3, 2), (12, 8)),
+    'odd-ratios': ((3, 2), (3, 2), (10, 9)),
+    'two-sizes': ((2, 3), (3, 5), (12, 15)),
+    'teacher-finer': ((1, 2), (4, 8), (8, 16)),
+    'teacher-full': ((2, 3), (6, 9), (6, 9)),
+    'student-full': ((5, 6), (2, 3), (5, 6)),
+    'one-pixel': ((1, 1), (1, 2), (3, 4)),
+}
+
+
+@pytest.mark.parametrize('sizes', SIZES)
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_upsampling_at_every_size(sizes, align_corners):
+    low, teacher_low, size = SIZES[sizes]
+    case = make(3, low, size, teacher_low=teacher_low, num=1 + (sizes == 'ratio-4'))
+    check(*case, align_corners=align_corners, task=0.5, teacher_gradient=sizes == 'two-sizes')
+
+
+@pytest.mark.parametrize('taus', TAUS)
+@pytest.mark.parametrize('task', [0, 0.7])
+def test_upsampling_at_every_temperature(taus, task):
+    check(*make(4, (1, 2), (4, 8), scale=3.0), taus=taus, task=task)
+
+
+@pytest.mark.parametrize('classes', [2, 19, 30, 150, 256])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_upsampling_at_every_class_count(classes, dtype):
+    check(*make(classes, (1, 2), (4, 8)), dtype, task=1.0)
+
+
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('avg_non_ignore', [False, True])
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int32])
+def test_cross_entropy_is_normalised_as_in_mmseg(low, weighted, avg_non_ignore, dtype):
+    student, teacher, target = make(4, low, (4, 6), num=2)
+    weight = torch.tensor([0.5, 1, 2, 3]) if weighted else None
+    kwargs = {'task': 0.4, 'class_weight': weight, 'avg_non_ignore': avg_non_ignore}
+    check(student, teacher, target, **kwargs)
+    args = [z.float().to(DEVICE) for z in (student, teacher)]
+    expected = fused(*args, target.to(DEVICE), **kwargs).loss
+    assert fused(*args, target.to(DEVICE, dtype), **kwargs).loss == expected
+
+
+@pytest.mark.parametrize('low', [(8, 12), (2, 3)])
+def test_parts_are_those_of_the_reference(low):
+    student, teacher, target = make(5, low, (8, 12), num=2, ignored=0.2)
+    kwargs = {'cross_entropy_weight': 0.3, 'forward_weight': 0.5, 'reverse_temperature': 3.0}
+    student, teacher, target = (
+        student.float().to(DEVICE),
+        teacher.float().to(DEVICE),
+        target.to(DEVICE),
+    )
+    expected = balanced_divergence(student, teacher, target, impl='reference', **kwargs)
+    actual = balanced_divergence(student, teacher, target, impl='fused', **kwargs)
+    torch.testing.assert_close(actual, expected)
+    truth = F.interpolate(student.double(), (8, 12), mode='bilinear')
+    hits = (truth.argmax(1) == target)[target != 255].double().mean()
+    torch.testing.assert_close(actual.accuracy.double(), hits)
+
+
+@pytest.mark.parametrize('low', [(8, 12), (2, 3)])
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 2.0])
+def test_ignored_labels(low, share):
+    student, teacher, target = make(5, low, (8, 12), ignored=share)
+    if share < 1:
+        check(student, teacher, target, task=1.0)
+        return
+    leaf = student.float().to(DEVICE).requires_grad_()
+    result = fused(leaf, teacher.float().to(DEVICE), target.to(DEVICE), task=1.0)
+    assert [x.item() for x in result] == [0] * 7
+    assert not torch.autograd.grad(result.loss, leaf)[0].any()
+
+
+# numpy, under the interpreter
+NAN_WARNINGS = ('ignore:All-NaN:RuntimeWarning', 'ignore:invalid value:RuntimeWarning')
+
+
+@pytest.mark.filterwarnings(*NAN_WARNINGS)
+def test_what_ignored_pixels_hold_does_not_matter():
+    student, teacher, target = make(5, (8, 12))
+    student, teacher = student.float(), teacher.float()
+    expected = values(student, teacher, target)
+    hidden = (target == 255)[:, None]
+    changed = values(
+        student.masked_fill(hidden, torch.nan), teacher.masked_fill(hidden, torch.inf), target
+    )
+    assert all(torch.equal(a, b) for a, b in zip(changed, expected, strict=True))
+
+
+def values(student, teacher, target, **kwargs):
+    leaf = student.to(DEVICE).requires_grad_()
+    result = fused(leaf, teacher.to(DEVICE), target.to(DEVICE), **kwargs)
+    return result.loss.detach(), torch.autograd.grad(result.loss, leaf)[0]
+
+
+@pytest.mark.parametrize('sizes', [((6, 8), (6, 8)), ((3, 4), (3, 4)), ((3, 4), (2, 2))])
+def test_class_at_minus_infinity_in_both_is_no_class(sizes):
+    student, teacher, target = make(5, sizes[0], (6, 8), teacher_low=sizes[1])
+    target[target == 1] = 0
+    student, teacher = student.float(), teacher.float()
+    student[:, 1], teacher[:, 1] = -torch.inf, -torch.inf
+    loss, gradient = values(student, teacher, target, task=1.0)
+    rest = [0, 2, 3, 4]
+    fewer = torch.where((target > 1) & (target < 255), target - 1, target)
+    expected = values(student[:, rest], teacher[:, rest], fewer, task=1.0)
+    assert not gradient[:, 1].any()
+    torch.testing.assert_close(loss, expected[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient[:, rest], expected[1], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+@pytest.mark.parametrize('weights', [(1, 1), (1, 0), (0, 1)])
+@pytest.mark.parametrize('excluded', ['student', 'teacher'])
+def test_class_at_minus_infinity_in_one_is_as_in_the_reference(low, weights, excluded):
+    student, teacher, target = make(3, low, (4, 6), ignored=0.0)
+    (student if excluded == 'student' else teacher)[0, 1, 0, 1] = -torch.inf
+    args = [z.float().to(DEVICE) for z in (student, teacher)]
+    results, grads = [], []
+    for impl in ('fused', 'reference'):
+        leaf = args[0].clone().requires_grad_()
+        result = balanced_divergence(
+            leaf, args[1], target.to(DEVICE), forward_weight=weights[0], reverse_weight=weights[1],
+            impl=impl,
+        )  # fmt: skip
+        results.append(result[:4])
+        grads.append(torch.autograd.grad(result.loss, leaf)[0])
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-7)
+    assert grads[0].isfinite().all()
+
+
+@pytest.mark.filterwarnings(*NAN_WARNINGS)
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+def test_nan_logits_and_labels_that_are_no_class_show(low):
+    student, teacher, target = make(3, low, (4, 6), ignored=0.0)
+    target[0, 0, 0] = 3
+    assert values(student.float(), teacher.float(), target, task=1.0)[0].isnan()
+    target[0, 0, 0] = 0
+    teacher[0, 0, 0, 0] = torch.nan
+    assert values(student.float(), teacher.float(), target)[0].isnan()
+
+
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+@pytest.mark.parametrize('taus', TAUS)
+def test_identical_logits_give_exactly_0(low, taus):
+    student, _, target = make(5, low, (4, 6), scale=5.0)
+    loss, gradient = values(student.float(), student.float(), target, taus=taus)
+    assert loss == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize('low', [(8, 12), (2, 3)])
+def test_memory_layout_does_not_matter(low):
+    student, teacher, target = make(5, low, (8, 12), num=2)
+    student, teacher = student.float().to(DEVICE), teacher.float().to(DEVICE)
+    expected = values(student, teacher, target, task=1.0)
+    layouts = (
+        lambda z: z.contiguous(memory_format=torch.channels_last),
+        lambda z: F.pad(z, (1, 2, 3, 1))[:, :, 3:-1, 1:-2],
+        lambda z: z.repeat_interleave(2, 1)[:, ::2],
+        lambda z: z.mT.contiguous().mT,
+    )
+    for layout in layouts:
+        actual = values(layout(student), layout(teacher), layout(target[:, None])[:, 0], task=1.0)
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_classification():
+    student, teacher, target = make(7, (40, 1), ignored=0.2)
+    loss, gradient = values(
+        student[0, :, :, 0].T.float(), teacher[0, :, :, 0].T.float(), target[0, :, 0]
+    )
+    expected = values(student.float(), teacher.float(), target)
+    torch.testing.assert_close(loss, expected[0])
+    torch.testing.assert_close(gradient, expected[1][0, :, :, 0].T)
+
+
+def test_offsets_beyond_int32():
+    """Classes 2^31 elements apart: pages that nobody touches take no memory."""
+    student, teacher, target = make(2, (1, 50), ignored=0.1)
+    expected = values(student.bfloat16(), teacher.bfloat16(), target)
+    far = torch.empty(2**31 + 100, dtype=torch.bfloat16, device=DEVICE)
+    apart = far.as_strided((1, 2, 1, 50), (0, 2**31 + 40, 50, 1))
+    apart.copy_(student.bfloat16())
+    actual = values(apart, teacher.bfloat16(), target)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
+@pytest.mark.parametrize('low', [(8, 12), (2, 3)])
+def test_the_same_bits_every_time(low):
+    student, teacher, target = make(7, low, (8, 12), num=2)
+    first, *others = (values(student.float(), teacher.float(), target, task=1.0) for _ in range(3))
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
+def test_fp16_gradients_survive_a_loss_scale():
+    """At full resolution they are computed again in backward, already scaled."""
+    student, teacher, target = make(5, (30, 40), ignored=0.0)
+    half = student.half().to(DEVICE).requires_grad_()
+    teacher, target = teacher.half().to(DEVICE), target.to(DEVICE)
+    exact = half.detach().double().requires_grad_()
+    loss = 2**16 * plain(exact, teacher.double(), target)
+    loss.backward()
+    (2**16 * fused(half, teacher, target).loss).backward()
+    error = (half.grad.double() - exact.grad).abs()
+    assert (error <= 1.01 * 2**-11 * exact.grad.abs() + 1e-6 * exact.grad.abs().max()).all()
+
+
+@pytest.mark.parametrize('sizes', [(8, 12), (2, 3)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_upstream_gradient_retained_graph_and_accumulation(sizes, dtype):
+    student, teacher, target = make(5, sizes, (8, 12))
+    leaf = student.to(DEVICE, dtype).requires_grad_()
+    loss = fused(leaf, teacher.to(DEVICE, dtype), target.to(DEVICE)).loss
+    (once,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+    for factor in (-4.0, 1.0, 0.0, 256.0):
+        (scaled,) = torch.autograd.grad(factor * loss, leaf, retain_graph=True)
+        torch.testing.assert_close(scaled, factor * once, rtol=2e-3, atol=1e-6)
+    loss.backward()
+    for factor in (1.0, 2.0):
+        again = fused(leaf, teacher.to(DEVICE, dtype), target.to(DEVICE)).loss
+        (factor * again).backward()
+    torch.testing.assert_close(leaf.grad, 4 * once, rtol=1e-2, atol=1e-5)
+
+
+def test_double_backward_raises():
+    student, teacher, target = make(5, (4, 6))
+    leaf = student.float().to(DEVICE).requires_grad_()
+    loss = fused(leaf, teacher.float().to(DEVICE), target.to(DEVICE)).loss
+    with pytest.raises(RuntimeError, match=r"second derivative.*pass impl='reference'"):
+        torch.autograd.grad(loss, leaf, create_graph=True)
+
+
+def test_evaluation_without_gradients():
+    student, teacher, target = make(5, (2, 3), (8, 12))
+    student, teacher, target = (
+        student.float().to(DEVICE),
+        teacher.float().to(DEVICE),
+        target.to(DEVICE),
+    )
+    expected = fused(student.clone().requires_grad_(), teacher, target)
+    with torch.no_grad():
+        actual = fused(student.requires_grad_(), teacher, target)
+    assert not actual.loss.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(actual[:5], expected[:5], strict=True))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'softmax_axis': 'positions'}, "impl='fused', but the softmax goes over positions; use"),
+        ({'dtype': torch.float64}, 'but the logits are torch.float64'),
+        ({'classes': 257}, 'but there are 257 classes, more than 256'),
+        ({'size': (2, 3)}, r'but logits are reduced, not enlarged, to \(2, 3\)'),
+        ({'num': 0}, 'but there is nothing to compute'),
+    ],
+)
+def test_what_is_not_fused_is_refused(change, message):
+    change = dict(change)
+    dtype, size = change.pop('dtype', torch.float32), change.pop('size', (4, 6))
+    classes, num = change.pop('classes', 3), change.pop('num', 1)
+    student, teacher, target = make(classes, (4, 6), size, num=num)
+    args = [z.to(DEVICE, dtype) for z in (student, teacher)]
+    with pytest.raises(ValueError, match=message):
+        balanced_divergence(*args, target.to(DEVICE), impl='fused', **change)
+    # What the user asked for comes, if not fused.
+    assert balanced_divergence(*args, target.to(DEVICE), **change).loss.isfinite()
+
+
+def test_without_kernels_the_reason_is_named(monkeypatch):
+    student = torch.zeros(1, 3, 2, 2)
+    monkeypatch.setenv('TRITON_INTERPRET', '0')
+    with pytest.raises(ValueError, match='but the logits are on cpu, not on a CUDA device; use'):
+        balanced_divergence(student, student, impl='fused')
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='but Triton is not installed; use'):
+        balanced_divergence(student, student, impl='fused')
