@@ -47,9 +47,10 @@ def groups_of(num_classes: int, most: int) -> int:
 
 
 def num_tiles(switches: dict[str, bool], teacher_gradient: bool) -> int:
-    """Return how many values of every class a thread keeps for the gradient, about."""
+    """Return about how many values of every class a thread keeps for the gradient."""
     apart = switches['TASK'] and not (switches['UNIT_F'] or switches['UNIT_R'])
-    return 3 + (not switches['SAME']) * (1 + teacher_gradient) + apart + switches['TASK']
+    # labels and their arithmetic take as much as two
+    return 3 + (not switches['SAME']) * (1 + teacher_gradient) + apart + 2 * switches['TASK']
 
 
 def scale_(tensor: Tensor, factor: Tensor) -> Tensor:

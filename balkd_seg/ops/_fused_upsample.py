@@ -30,10 +30,10 @@ def layout(num_classes: int, num_tiles: int, cell_width: int) -> Layout:
 
     Args:
         num_classes: From 2 to 256.
-        num_tiles: See `num_tiles`; from 6 on a thread takes half the classes.
+        num_tiles: See `num_tiles`; from 7 on a thread takes half the classes.
         cell_width: Columns of a cell, a power of two.
     """
-    groups = groups_of(num_classes, 20 if num_tiles < 6 else 10)
+    groups = groups_of(num_classes, 20 if num_tiles < 7 else 10)
     columns = max(cell_width, 128 if groups == 1 else 256 // groups)
     return Layout(groups, columns, max(1, groups * columns // 32))
 

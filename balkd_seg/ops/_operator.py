@@ -144,8 +144,9 @@ def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, .
         again = [*settings[:5], 'save', *settings[6:]]
         gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[2:]
     else:
-        # With retain_graph=True the saved gradient is used again.
-        owned = not compiling and not torch._C._autograd._get_current_graph_task_keep_graph()
+        # With retain_graph=True the saved gradient is used again; a traced one is no memory yet.
+        real = not compiling and all(type(x) is Tensor for x in ctx.saved_tensors)
+        owned = real and not torch._C._autograd._get_current_graph_task_keep_graph()
         gradients = [
             scaled(gradient, grad_loss, dtype, owned) if want else gradient
             for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)

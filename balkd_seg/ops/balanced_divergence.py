@@ -72,9 +72,8 @@ def balanced_divergence(
 
     Computed in fp32 (fp64 for fp64 student logits), also under autocast. The student gets a
     gradient, once (no double backward except with `impl='reference'`); the teacher on request.
-    No implementation waits for the device; all but the reference are one operator for
-    `torch.compile(fullgraph=True)` and CUDA graphs, and give the same bits every time (fused,
-    and chunked on a CPU).
+    All implementations but the reference are one operator for `torch.compile(fullgraph=True)`; the
+    fused one gives the same bits every time and never waits for the device (CUDA graphs).
     Without a unit that counts the loss is 0 with a zero gradient. A class at -inf in both
     networks is a class that is not there; at -inf in one alone it makes the divergence inf where
     the other gives it mass, and such a unit sends no gradient. Resizing is by matrix products,

@@ -14,7 +14,8 @@ SCRIPT = Path(__file__).with_name('compile_kernels.py')
 TASK = {'task': True, 'size': [256, 512]}
 FORMS = {
     'full, one temperature': {'dtype': 'float32', 'temperatures': [2, 2]},
-    'full, half precision': {'dtype': 'bfloat16', 'temperatures': [1, 1], 'task': True},
+    'full, half precision': {'dtype': 'bfloat16', 'temperatures': [1, 2]},
+    'full, with cross-entropy': {'dtype': 'bfloat16', 'temperatures': [1, 1], 'task': True},
     'full, everything': {
         'dtype': 'float32', 'temperatures': [1.5, 4], 'teacher': True, 'task': True,
         'class_weight': True,

@@ -1,0 +1,182 @@
+"""What autograd, torch.compile and the device see of the operator, on every implementation."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from balkd_seg.ops import _operator, balanced_divergence
+
+pytest.importorskip('triton')
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+IMPLS = ('chunked', 'fused')
+# (student, teacher, label)
+SIZES = {'full': ((6, 8), (6, 8), (6, 8)), 'low': ((2, 3), (3, 4), (6, 8))}
+
+
+def make(sizes='low', dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    student_size, teacher_size, size = SIZES[sizes]
+    student, teacher = (
+        torch.randn(1, 3, *z, generator=generator).to(DEVICE, dtype)
+        for z in (student_size, teacher_size)
+    )
+    target = torch.randint(0, 3, (1, *size), generator=generator)
+    target[0, 0, :3] = 255
+    return student.requires_grad_(), teacher, target.to(DEVICE)
+
+
+def operator_inputs(sizes, impl, dtype=torch.float32, gradient='save'):
+    """Return what the operator gets, as `balanced_divergence` calls it."""
+    student, teacher, target = make(sizes, dtype)
+    valid = target != 255
+    coefficients = torch.tensor([[0.1, 0.2, 0.3]], device=DEVICE)
+    settings = ([1.0, 1.0, 1.0, 2.0], False, False, 255, impl, gradient, True, True)
+    teacher = teacher.requires_grad_()
+    return student, teacher, valid, target, None, coefficients, *settings
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('sizes', SIZES)
+def test_opcheck(impl, sizes):
+    inputs = operator_inputs(sizes, impl)
+    torch.library.opcheck(_operator.balanced_divergence, inputs)
+
+
+def test_opcheck_where_backward_computes_again():
+    inputs = operator_inputs('full', 'fused', torch.float16, 'recompute')
+    # Its backward rounds to fp16; the other checks of opcheck do not compare gradients.
+    utils = ('test_schema', 'test_autograd_registration', 'test_faketensor')
+    torch.library.opcheck(_operator.balanced_divergence, inputs, test_utils=utils)
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('sizes', SIZES)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+# PyTorch's own tracing looks at the `.grad` of what is not a leaf.
+@pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor:UserWarning')
+def test_compiles_as_one_graph(impl, sizes, dtype):
+    student, teacher, target = make(sizes, dtype)
+    weight = torch.tensor([1.0, 2.0, 3.0], device=DEVICE)
+
+    def step(z):
+        result = balanced_divergence(
+            3 * z / 3, teacher, target, cross_entropy_weight=0.4, class_weight=weight, impl=impl
+        )
+        return 2 * result.loss, result.accuracy
+
+    loss, accuracy = step(student)
+    (gradient,) = torch.autograd.grad(loss, student)
+    torch.compiler.reset()
+    compiled = torch.compile(step, fullgraph=True, backend='aot_eager')
+    actual = compiled(student)
+    assert torch.equal(actual[1], accuracy)
+    torch.testing.assert_close(actual[0], loss)
+    torch.testing.assert_close(torch.autograd.grad(actual[0], student)[0], gradient)
+
+
+class Watch(TorchDispatchMode):
+    """Collects the names of the operations that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('sizes', SIZES)
+def test_nothing_waits_for_the_device(impl, sizes):
+    """No value is read on the host, no shape depends on data, nothing is copied from the host."""
+    student, teacher, target = make(sizes)
+    weight = torch.ones(3, device=DEVICE)
+    waits = {'_local_scalar_dense', 'item', 'nonzero', 'masked_select', 'is_nonzero', 'equal'}
+    with Watch() as watch:
+        for settings in ({}, {'avg_non_ignore': True}, {'class_weight': weight}):
+            result = balanced_divergence(
+                student, teacher, target, cross_entropy_weight=1.0, impl=impl, **settings
+            )
+            (3 * result.loss).backward()
+    assert watch.names & waits == set()
+    # Interpolation matrices come from the host: made of sizes, not of values.
+    assert impl == 'chunked' or 'lift_fresh' not in watch.names
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('sizes', SIZES)
+def test_a_gradient_that_nobody_keeps_is_scaled_in_place(impl, sizes):
+    """And one that is kept is not."""
+    student, teacher, target = make(sizes)
+    expected = torch.autograd.grad(balanced_divergence(student, teacher, target).loss, student)[0]
+    loss = balanced_divergence(student, teacher, target, impl=impl).loss
+    saved = loss.grad_fn.saved_tensors[0]
+    (kept,) = torch.autograd.grad(2 * loss, student, retain_graph=True)
+    assert kept.data_ptr() != saved.data_ptr()
+    torch.testing.assert_close(saved, expected)
+    (owned,) = torch.autograd.grad(2 * loss, student)
+    assert owned.data_ptr() == saved.data_ptr()
+    torch.testing.assert_close(owned, 2 * expected)
+
+
+@pytest.mark.parametrize('impl', [*IMPLS, 'reference'])
+@pytest.mark.parametrize('sizes', SIZES)
+@pytest.mark.parametrize('positions', [False, True])
+def test_teacher_gradient_on_request(impl, sizes, positions):
+    student, teacher, target = make(sizes)
+    teacher.requires_grad_()
+    settings = {'reverse_weight': 0.3, 'forward_temperature': 2.0, 'reverse_temperature': 3.0}
+    if positions:
+        if impl == 'fused':
+            return
+        settings['softmax_axis'] = 'positions'
+    loss = balanced_divergence(
+        student, teacher, target, teacher_gradient=True, impl=impl, **settings
+    ).loss
+    actual = torch.autograd.grad(loss, (student, teacher))
+    doubles = [z.detach().double().requires_grad_() for z in (student, teacher)]
+    truth = balanced_divergence(
+        *doubles, target, teacher_gradient=True, impl='reference', **settings
+    ).loss
+    expected = torch.autograd.grad(truth, doubles)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-7)
+    # The teacher's alone, with a student that is fixed.
+    loss = balanced_divergence(
+        student.detach(), teacher, target, teacher_gradient=True, impl=impl, **settings
+    ).loss
+    assert torch.equal(torch.autograd.grad(loss, teacher)[0], actual[1])
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+def test_autocast_passes_dtypes_through(impl):
+    student, teacher, target = make('low', torch.bfloat16)
+    outside = balanced_divergence(student, teacher, target, impl=impl)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        inside = balanced_divergence(student, teacher, target, impl=impl)
+        (gradient,) = torch.autograd.grad(inside.loss, student)
+    assert torch.equal(inside.loss, outside.loss)
+    assert inside.loss.dtype == torch.float32
+    assert gradient.dtype == torch.bfloat16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == 'cpu', reason='needs a CUDA device')
+@pytest.mark.parametrize('sizes', SIZES)
+def test_a_cuda_graph_replays_it(sizes):
+    student, teacher, target = make(sizes)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            loss = balanced_divergence(student, teacher, target, cross_entropy_weight=1.0).loss
+            expected = torch.autograd.grad(loss, student)[0]
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = balanced_divergence(student, teacher, target, cross_entropy_weight=1.0).loss
+        gradient = torch.autograd.grad(loss, student)[0]
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(gradient, expected)
