@@ -37,6 +37,9 @@ class BuildWithMim(build_py):
                 shutil.copy2(source, target / name)
 
 
+# CUDA builds of PyTorch bring it; without a GPU the tests interpret and compile the kernels.
+TRITON = 'triton; platform_system == "Linux"'
+
 setup(
     name='balkd_seg',
     version='0.1.0',
@@ -50,7 +53,7 @@ setup(
         'lite': ['mmcv-lite>=2.1.0,<2.2.0'],
         'full': ['mmcv>=2.1.0,<2.2.0'],
         'onnx': ['onnx', 'onnxruntime'],
-        'test': ['pytest>=9', 'pytest-cov', 'onnx', 'onnxruntime', 'torchmetrics'],
+        'test': ['pytest>=9', 'pytest-cov', 'onnx', 'onnxruntime', 'torchmetrics', TRITON],
         'dev': ['ruff', 'mypy', 'pre-commit'],
     },
     # PyTorch calls this at the end of `import torch`, so that stock commands (`mim test

@@ -8,7 +8,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-# Without a GPU the Triton kernels are interpreted. Triton reads this when it sees the first of them.
+# Without a GPU the Triton kernels are interpreted. Triton reads this when it meets the first.
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
 

@@ -53,14 +53,13 @@ def num_tiles(switches: dict[str, bool], teacher_gradient: bool) -> int:
     return 3 + (not switches['SAME']) * (1 + teacher_gradient) + apart + 2 * switches['TASK']
 
 
-def scale_(tensor: Tensor, factor: Tensor) -> Tensor:
+def scale_(tensor: Tensor, factor: Tensor) -> None:
     """Multiply a dense tensor by a 0-dim one on its device, in place."""
     block = 4096
     with device_of(tensor):
         scale[(triton.cdiv(tensor.numel(), block),)](
             tensor, factor, tensor.numel(), BLOCK=block, num_warps=8
         )
-    return tensor
 
 
 def device_of(tensor: Tensor) -> Any:

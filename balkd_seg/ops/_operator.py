@@ -124,19 +124,22 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.settings, ctx.gradient = settings, settings[5]
     ctx.dtypes = (student.dtype, teacher.dtype)
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros in the size of the logits
     if ctx.gradient == 'recompute':
         ctx.save_for_backward(student, teacher, valid, target, class_weight, coefficients)
     else:
         ctx.save_for_backward(*output[2:])
 
 
-def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     compiling = torch.compiler.is_compiling()
     if torch.is_grad_enabled() and not compiling:
         raise RuntimeError(
             'balanced_divergence keeps no graph for a second derivative (create_graph=True); '
             "pass impl='reference' where one is needed"
         )
+    if grad_loss is None:
+        return (None,) * 14
     settings = ctx.settings
     wanted = settings[6:8]
     if ctx.gradient == 'recompute':
@@ -160,8 +163,10 @@ def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool) ->
     if not owned or gradient.dtype != dtype:
         return (gradient * factor).to(dtype)
     if gradient.is_cuda and gradient.is_contiguous():
-        return importlib.import_module('balkd_seg.ops._fused').scale_(gradient, factor)
-    return gradient.mul_(factor)
+        importlib.import_module('balkd_seg.ops._fused').scale_(gradient, factor)
+    else:
+        gradient.mul_(factor)
+    return gradient.detach()  # autograd would copy a tensor that something else refers to
 
 
 balanced_divergence.register_autograd(_backward, setup_context=_setup_context)

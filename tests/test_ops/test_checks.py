@@ -76,3 +76,29 @@ def test_positions_of_samples():
     samples = LOGITS[..., 0, 0]
     with pytest.raises(ValueError, match=r"for softmax_axis='positions', but got \(2, 3\); use"):
         balanced_divergence(samples, samples, softmax_axis='positions')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'cross_entropy_weight': -1.0}, '`cross_entropy_weight` to be finite .* but got -1'),
+        ({'class_weight': torch.ones(3)}, '`class_weight` only with a `cross_entropy_weight`'),
+        (
+            {'cross_entropy_weight': 1.0, 'class_weight': torch.ones(4)},
+            r'`class_weight` of shape \(3,\), one for each class, but got \(4,\)',
+        ),
+        (
+            {'cross_entropy_weight': 1.0, 'softmax_axis': 'positions'},
+            "with `cross_entropy_weight`, but got 'positions' and 'label'; compute .* apart",
+        ),
+        ({'cross_entropy_weight': 1.0, 'resize': 'none'}, "but got 'classes' and 'none'"),
+    ],
+)
+def test_cross_entropy(settings, message):
+    with pytest.raises(ValueError, match=message):
+        balanced_divergence(LOGITS, LOGITS, TARGET, **settings)
+
+
+def test_cross_entropy_needs_labels():
+    with pytest.raises(ValueError, match='but got no target; compute the cross-entropy apart'):
+        balanced_divergence(LOGITS, LOGITS, cross_entropy_weight=1.0)

@@ -358,6 +358,15 @@ def test_upstream_gradient_retained_graph_and_accumulation(sizes, dtype):
     torch.testing.assert_close(leaf.grad, 4 * once, rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.parametrize('factor', [1.0, 0.5])
+def test_scaling_in_place(factor):
+    from balkd_seg.ops._fused import scale_
+
+    tensor = torch.arange(5000, dtype=torch.float32, device=DEVICE)
+    scale_(tensor, torch.tensor(factor, device=DEVICE))
+    assert torch.equal(tensor, factor * torch.arange(5000, device=DEVICE))
+
+
 def test_double_backward_raises():
     student, teacher, target = make(5, (4, 6))
     leaf = student.float().to(DEVICE).requires_grad_()
