@@ -154,7 +154,9 @@ def save_teacher(tmp_path):
 def make_distiller(make_segmentor, save_teacher):
     """Return a function that builds an OfflineDistiller of two tiny networks."""
 
-    def make(student=None, teacher=None, distill=None, checkpoint=None, classes=None, seed=0):
+    def make(
+        student=None, teacher=None, distill=None, checkpoint=None, classes=None, seed=0, **settings
+    ):
         from mmseg.registry import MODELS
 
         teacher = teacher or make_segmentor(depth=34)
@@ -166,6 +168,7 @@ def make_distiller(make_segmentor, save_teacher):
                 student=student or make_segmentor(),
                 teacher=dict(teacher, checkpoint=checkpoint),
                 distill=distill or [dict(type='BalancedDivergenceLoss')],
+                **settings,
             )
         )
 

@@ -1,7 +1,7 @@
 """The entries of `distill`: a loss, where it looks in both networks, an optional projection."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -75,7 +75,10 @@ class DistillTerm(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the entries of the log: `distill.loss_x`, and `distill.x_<part>` for each part."""
-        result = self.loss(self.projection(student), teacher, target)
+        return self.log(self.loss(self.projection(student), teacher, target))
+
+    def log(self, result: NamedTuple) -> dict[str, Tensor]:
+        """Return the entries of the log for what the loss returned."""
         parts = result._asdict()
         stem = self.loss_name.removeprefix('loss_')
         log = {f'distill.{self.loss_name}': parts.pop('loss')}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.random import fork_rng
 
 from balkd_seg.distillers.distill_term import DistillTerm, DistillTerms
+from balkd_seg.distillers.fused_task import find_fusable, fuse
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.taps import logits_head, record_taps
 from balkd_seg.distillers.teacher import FrozenTeacher
@@ -36,6 +38,9 @@ class OfflineDistiller(BaseSegmentor):
             what a config has at its top level.
         pretrained: None; mmseg's `init_model` passes it.
         train_cfg: None; mmseg's `init_model` passes it.
+        fuse_task_loss: Whether the main cross-entropy and the divergence are computed in one pass,
+            without full-resolution logits: the same numbers, less memory and time. Where the
+            head does not allow it the log says why, and they are computed apart.
 
     Raises:
         ValueError: If a config, tap or loss setting is wrong.
@@ -55,6 +60,7 @@ class OfflineDistiller(BaseSegmentor):
         data_preprocessor: dict | None = None,
         pretrained: str | None = None,
         train_cfg: dict | None = None,
+        fuse_task_loss: bool = False,
     ) -> None:
         if pretrained is not None or train_cfg is not None:
             raise ValueError(
@@ -78,6 +84,7 @@ class OfflineDistiller(BaseSegmentor):
         with fork_rng(devices=[]):  # the student starts as it would alone with this seed
             terms = DistillTerms(DistillTerm(entry, network) for entry in distill)
         self.distill_terms: DistillTerms = terms
+        self.fused_term = find_fusable(network, terms) if fuse_task_loss else None
         self.register_load_state_dict_post_hook(_forgive_missing_terms)
         self._started = False
 
@@ -148,9 +155,18 @@ class OfflineDistiller(BaseSegmentor):
         self._check_labels(target, data_samples)
         teacher_outputs = self.teacher(inputs, [term.teacher_tap for term in self.distill_terms])
         student_taps = [term.student_tap for term in self.distill_terms]
-        with record_taps(self.student, student_taps, 'student') as student_outputs:
-            losses = self.student.loss(inputs, data_samples)
+        losses: dict[str, Tensor] = {}
+        log: dict[str, Tensor] = {}
+        fused = self.fused_term
+        joint: AbstractContextManager = nullcontext()
+        if fused is not None:
+            joint = fuse(self.student, fused, teacher_outputs[fused.teacher_tap], log)
+        with record_taps(self.student, student_taps, 'student') as student_outputs, joint:
+            losses.update(self.student.loss(inputs, data_samples))
         for term in self.distill_terms:
+            if term is fused:
+                losses.update(log)
+                continue
             losses.update(
                 term(student_outputs[term.student_tap], teacher_outputs[term.teacher_tap], target)
             )

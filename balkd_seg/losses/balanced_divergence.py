@@ -1,6 +1,7 @@
 """Balanced divergence as a loss module."""
 
 import math
+from typing import Any, NamedTuple
 
 from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
@@ -9,6 +10,14 @@ from torch import Tensor, nn
 from balkd_seg.ops import BalancedDivergence, balanced_divergence
 from balkd_seg.ops._checks import check_settings
 from balkd_seg.ops._types import Terms
+
+
+class CrossEntropy(NamedTuple):
+    """Settings of mmseg's `CrossEntropyLoss` that is computed beside a divergence."""
+
+    weight: float
+    class_weight: Tensor | None
+    avg_non_ignore: bool
 
 
 @MODELS.register_module()
@@ -90,22 +99,53 @@ class BalancedDivergenceLoss(nn.Module):
             teacher_logits: (N, C, h', w') or (N, C).
             target: (N, H, W) or (N,) labels, or None.
         """
-        share = _remaining_share() if self.anneal else None
-        forward_weight, reverse_weight, forward_temperature, reverse_temperature = self.terms
+        return balanced_divergence(
+            student_logits, teacher_logits, target, **self._settings(), resize=self.resize
+        )
+
+    def with_cross_entropy(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, task: CrossEntropy
+    ) -> tuple[Tensor, BalancedDivergence]:
+        """Return the sum of this loss and the cross-entropy, and what `forward` returns, detached.
+
+        Args:
+            student_logits: (N, C, h, w).
+            teacher_logits: (N, C, h', w').
+            target: (N, H, W) labels; both logits are resized to them.
+            task: Settings of the cross-entropy.
+        """
+        settings = self._settings()
         result = balanced_divergence(
             student_logits,
             teacher_logits,
             target,
-            forward_weight=forward_weight * (1.0 if share is None else share),
-            reverse_weight=reverse_weight * (1.0 if share is None else 1.0 - share),
-            forward_temperature=forward_temperature,
-            reverse_temperature=reverse_temperature,
-            softmax_axis=self.softmax_axis,
-            ignore_index=self.ignore_index,
-            resize=self.resize,
-            align_corners=self.align_corners,
+            **settings,
+            cross_entropy_weight=task.weight,
+            class_weight=task.class_weight,
+            avg_non_ignore=task.avg_non_ignore,
         )
-        return result._replace(loss=self.loss_weight * result.loss)
+        parts = (
+            (settings['forward_weight'], result.forward),
+            (settings['reverse_weight'], result.reverse),
+        )
+        divergence = sum(weight * part for weight, part in parts if weight > 0)
+        return result.loss, result._replace(loss=divergence)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments of the operation, with the weights of this iteration."""
+        share = _remaining_share() if self.anneal else None
+        forward_weight, reverse_weight, forward_temperature, reverse_temperature = self.terms
+        return {
+            'forward_weight': self.loss_weight * forward_weight * (1.0 if share is None else share),
+            'reverse_weight': self.loss_weight
+            * reverse_weight
+            * (1.0 if share is None else 1.0 - share),
+            'forward_temperature': forward_temperature,
+            'reverse_temperature': reverse_temperature,
+            'softmax_axis': self.softmax_axis,
+            'ignore_index': self.ignore_index,
+            'align_corners': self.align_corners,
+        }
 
 
 def _remaining_share() -> float:
