@@ -9,6 +9,8 @@ Two tables, forward and backward to the student's logits, at each pair of temper
               upsample-compiled
               banded          balkd_seg.ops.balanced_divergence, which upsamples inside
 
+On a GPU: `--device cuda`, with settings of its own (`--device cuda --help`).
+
 Every provider runs in a process of its own, and they take turns, so that a busy machine slows all
 alike. Ours also counts the agreement of the two networks, which naive does not. Memory is in L, the
 bytes of one full-size fp32 tensor of logits: `peak L` is the most that tensors of a step take at
@@ -30,6 +32,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import benchmark_loss_cuda
 import torch
 import torch.nn.functional as F
 from benchmark_report import format_table, metadata, row
@@ -240,7 +243,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the benchmark."""
+    """Run the benchmark, on a GPU if asked to."""
+    if '--device' in (sys.argv if argv is None else argv):
+        benchmark_loss_cuda.main(argv)
+        return
     args = parse_args(argv)
     if args.serve:
         serve(args.serve)
