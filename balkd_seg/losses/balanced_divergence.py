@@ -8,8 +8,9 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from balkd_seg.ops import BalancedDivergence, balanced_divergence
-from balkd_seg.ops._checks import check_settings
-from balkd_seg.ops._types import Terms
+from balkd_seg.ops._checks import check_choice, check_settings, check_weighting
+from balkd_seg.ops._select import IMPLEMENTATIONS
+from balkd_seg.ops._types import Terms, Weighting
 
 
 class CrossEntropy(NamedTuple):
@@ -22,20 +23,27 @@ class CrossEntropy(NamedTuple):
 
 @MODELS.register_module()
 class BalancedDivergenceLoss(nn.Module):
-    r"""Forward plus reverse KL between a frozen teacher and the student.
+    r"""Forward plus reverse KL between a teacher and the student.
 
     .. math::
         \lambda \, \text{mean} [w_f \tau_f^2 KL(p \| q; \tau_f) + w_r \tau_r^2 KL(q \| p; \tau_r)]
 
     See `balkd_seg.ops.balanced_divergence` for the mean and the gradient. With `anneal` w_f is
     multiplied by a and w_r by 1 - a, where a = 1 - iter / max_iters: forward first, reverse at the
-    end. The paper's own weights, temperatures and schedule are not public.
+    end. The paper's own weights, temperatures and schedule are not public. With an
+    `entropy_weighting` the divergence that counts more is chosen sample by sample (BD-KD).
+
+    Weights, temperatures and delta are plain attributes; `DistillScheduleHook` changes them.
 
     Args:
         forward_weight: Weight w_f of KL(teacher||student), in [0, inf).
         reverse_weight: Weight w_r of KL(student||teacher), in [0, inf); one of the two is positive.
         forward_temperature: Temperature tau_f, in (0, inf).
         reverse_temperature: Temperature tau_r, in (0, inf).
+        entropy_weighting: 'none', 'image' (the paper's sample) or 'pixel' (our extension).
+        delta: Factor of the forward divergence where the teacher is less sure than the student, of
+            the reverse one where it is surer; in (0, inf).
+        entropy_temperature: Temperature of the entropies that tell, in (0, inf).
         softmax_axis: 'classes', or 'positions' for a distribution over the pixels of each channel.
         anneal: Whether to go from forward to reverse over the training iterations.
         ignore_index: Label of pixels that do not count.
@@ -43,12 +51,15 @@ class BalancedDivergenceLoss(nn.Module):
         align_corners: As in the decode head.
         loss_weight: Factor lambda, in (0, inf).
         loss_name: Name of the term in the log; starts with 'loss_'.
+        impl: Implementation, as in the operation.
 
     Raises:
         ValueError: If a setting is out of range.
 
     Reference:
         BDD: Balance Divergence for Knowledge Distillation, https://arxiv.org/abs/2501.07804
+        BD-KD: Balancing the Divergences for Online Knowledge Distillation,
+        https://arxiv.org/abs/2212.12965
     """
 
     def __init__(
@@ -57,6 +68,9 @@ class BalancedDivergenceLoss(nn.Module):
         reverse_weight: float = 1.0,
         forward_temperature: float = 1.0,
         reverse_temperature: float = 1.0,
+        entropy_weighting: str = 'none',
+        delta: float = 2.0,
+        entropy_temperature: float = 1.0,
         softmax_axis: str = 'classes',
         anneal: bool = False,
         ignore_index: int = 255,
@@ -64,10 +78,13 @@ class BalancedDivergenceLoss(nn.Module):
         align_corners: bool = False,
         loss_weight: float = 1.0,
         loss_name: str = 'loss_balkd',
+        impl: str = 'auto',
     ) -> None:
         super().__init__()
         terms = Terms(forward_weight, reverse_weight, forward_temperature, reverse_temperature)
         check_settings(terms, softmax_axis, resize)
+        check_weighting(Weighting(entropy_weighting, delta, entropy_temperature), softmax_axis)
+        check_choice('impl', impl, IMPLEMENTATIONS)
         _check_loss(loss_weight, loss_name)
         if anneal and not (forward_weight > 0 and reverse_weight > 0):
             raise ValueError(
@@ -75,19 +92,40 @@ class BalancedDivergenceLoss(nn.Module):
                 f'forward_weight={forward_weight} and reverse_weight={reverse_weight}; '
                 'use anneal=False to train with one of them'
             )
-        self.terms = terms
+        self.forward_weight = forward_weight
+        self.reverse_weight = reverse_weight
+        self.forward_temperature = forward_temperature
+        self.reverse_temperature = reverse_temperature
+        self.entropy_weighting = entropy_weighting
+        self.delta = delta
+        self.entropy_temperature = entropy_temperature
         self.softmax_axis = softmax_axis
         self.anneal = anneal
         self.ignore_index = ignore_index
         self.resize = resize
         self.align_corners = align_corners
         self.loss_weight = loss_weight
+        self.impl = impl
         self._loss_name = loss_name
 
     @property
     def loss_name(self) -> str:
         """Name of the term in the log."""
         return self._loss_name
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of both divergences; of the forward one if they differ."""
+        return self.forward_temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.forward_temperature = self.reverse_temperature = value
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the loss has a weight at all; a schedule may take it away."""
+        return self.loss_weight > 0 and (self.forward_weight > 0 or self.reverse_weight > 0)
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None
@@ -114,37 +152,36 @@ class BalancedDivergenceLoss(nn.Module):
             target: (N, H, W) labels; both logits are resized to them.
             task: Settings of the cross-entropy.
         """
-        settings = self._settings()
         result = balanced_divergence(
             student_logits,
             teacher_logits,
             target,
-            **settings,
+            **self._settings(),
             cross_entropy_weight=task.weight,
             class_weight=task.class_weight,
             avg_non_ignore=task.avg_non_ignore,
         )
-        parts = (
-            (settings['forward_weight'], result.forward),
-            (settings['reverse_weight'], result.reverse),
-        )
-        divergence = sum(weight * part for weight, part in parts if weight > 0)
-        return result.loss, result._replace(loss=divergence)
+        assert result.divergence is not None
+        return result.loss, result._replace(loss=result.divergence, divergence=None)
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of the operation, with the weights of this iteration."""
-        share = _remaining_share() if self.anneal else None
-        forward_weight, reverse_weight, forward_temperature, reverse_temperature = self.terms
+        forward_share, reverse_share = 1.0, 1.0
+        if self.anneal:
+            forward_share = _remaining_share()
+            reverse_share = 1.0 - forward_share
         return {
-            'forward_weight': self.loss_weight * forward_weight * (1.0 if share is None else share),
-            'reverse_weight': self.loss_weight
-            * reverse_weight
-            * (1.0 if share is None else 1.0 - share),
-            'forward_temperature': forward_temperature,
-            'reverse_temperature': reverse_temperature,
+            'forward_weight': self.loss_weight * self.forward_weight * forward_share,
+            'reverse_weight': self.loss_weight * self.reverse_weight * reverse_share,
+            'forward_temperature': self.forward_temperature,
+            'reverse_temperature': self.reverse_temperature,
+            'entropy_weighting': self.entropy_weighting,
+            'delta': self.delta,
+            'entropy_temperature': self.entropy_temperature,
             'softmax_axis': self.softmax_axis,
             'ignore_index': self.ignore_index,
             'align_corners': self.align_corners,
+            'impl': self.impl,
         }
 
 

@@ -23,6 +23,7 @@ class PixelwiseKLLoss(BalancedDivergenceLoss):
         align_corners: As in the decode head.
         loss_weight: Factor lambda, in (0, inf).
         loss_name: Name of the term in the log; starts with 'loss_'.
+        impl: Implementation, as in `balkd_seg.ops.balanced_divergence`.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -39,6 +40,7 @@ class PixelwiseKLLoss(BalancedDivergenceLoss):
         align_corners: bool = False,
         loss_weight: float = 1.0,
         loss_name: str = 'loss_kd',
+        impl: str = 'auto',
     ) -> None:
         check_temperature('temperature', temperature)
         super().__init__(
@@ -52,4 +54,5 @@ class PixelwiseKLLoss(BalancedDivergenceLoss):
             align_corners=align_corners,
             loss_weight=loss_weight,
             loss_name=loss_name,
+            impl=impl,
         )

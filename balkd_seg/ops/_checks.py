@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._types import Terms
+from balkd_seg.ops._types import Terms, Weighting
 
 _LABEL_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -39,6 +39,21 @@ def check_settings(terms: Terms, softmax_axis: str, resize: str) -> None:
         )
     check_choice('softmax_axis', softmax_axis, ('classes', 'positions'))
     check_choice('resize', resize, ('label', 'none', 'student'))
+
+
+def check_weighting(weighting: Weighting, softmax_axis: str) -> None:
+    """Raise unless the weighting by entropy is one that there is."""
+    check_choice('entropy_weighting', weighting.granularity, ('none', 'image', 'pixel'))
+    if not (math.isfinite(weighting.delta) and weighting.delta > 0):
+        raise ValueError(
+            f'Expected `delta` to be finite and larger than 0, but got {weighting.delta}'
+        )
+    check_temperature('entropy_temperature', weighting.temperature)
+    if weighting.granularity == 'pixel' and softmax_axis == 'positions':
+        raise ValueError(
+            "Expected softmax_axis='classes' with entropy_weighting='pixel', but got 'positions', "
+            "where a pixel has no distribution of its own; use entropy_weighting='image'"
+        )
 
 
 def check_logits(student_logits: Tensor, teacher_logits: Tensor, softmax_axis: str) -> None:

@@ -5,12 +5,13 @@ of several images if these are small ('classes'), or a few channel maps of one i
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from balkd_seg.ops._resize import Bilinear, Direct, Region, Source
-from balkd_seg.ops._tile import Task, loss_tile
+from balkd_seg.ops._tile import Task, entropy, loss_tile
 from balkd_seg.ops._types import EXCLUDED, Problem, Solution, Terms
 
 # Elements of one tile. Twice as many are a tenth faster on two cores, with twice the temporaries.
@@ -56,39 +57,95 @@ def exchanged(problem: Problem) -> Problem:
     )
 
 
-def _run(
-    student_logits: Tensor, teacher_logits: Tensor, problem: Problem, need_grad: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return the (N, 5) sums, and the student's gradient."""
-    valid, positions, dtype = problem.valid, problem.positions, problem.coefficients.dtype
-    height, width = valid.shape[1:]
-    num, channels = student_logits.shape[:2]
-    tile = TILE if valid.device.type == 'cpu' else ACCELERATOR_TILE
-    num_rows = height if positions else max(1, tile // max(1, channels * width))
+def chunked_entropies(student_logits: Tensor, teacher_logits: Tensor, problem: Problem) -> Tensor:
+    """Return the student's and the teacher's entropy, summed over the units of each image, (N, 2).
 
-    def source(logits: Tensor, need_grad: bool) -> Source:
-        if logits.shape[2:] == valid.shape[1:]:
-            return Direct(logits, dtype, need_grad)
-        size = (height, width)
-        return Bilinear(logits, dtype, need_grad, size, num_rows, problem.align_corners)
+    Arguments as in `chunked`; entropies at the temperature of the problem's weighting, in nats.
+    """
+    temperature, dtype = problem.weighting.temperature, problem.coefficients.dtype
+    sums = torch.zeros(len(problem.valid), 2, dtype=dtype, device=problem.valid.device)
+    for tile in _tiles(_Pair.of(student_logits, teacher_logits, problem, False), problem):
+        parts = [entropy(z, temperature) for z in (tile.student, tile.teacher)]
+        tile_sums = [torch.where(tile.keep, x, 0).flatten(1).sum(1) for x in parts]
+        stacked = torch.stack(tile_sums, 1)
+        sums[tile.region.images] += stacked.sum(0) if problem.positions else stacked
+    return sums
 
-    student, teacher = source(student_logits, need_grad), source(teacher_logits, False)
-    sums = torch.zeros(num, 5, dtype=dtype, device=valid.device)
-    shape = (num, channels, height, width)
-    for region in _channel_maps(shape, tile) if positions else _bands(shape, tile, num_rows):
-        s, t = student.read(region), teacher.read(region)
-        keep, out, size = valid[region.images, None, region.rows], student.out(region), s.shape
+
+class _Pair(NamedTuple):
+    """Where the tiles of both networks come from, and the regions they cover."""
+
+    student: Source
+    teacher: Source
+    cut: list[Region]
+
+    @classmethod
+    def of(cls, student: Tensor, teacher: Tensor, problem: Problem, need_grad: bool) -> '_Pair':
+        valid, dtype = problem.valid, problem.coefficients.dtype
+        height, width = valid.shape[1:]
+        elements = TILE if valid.device.type == 'cpu' else ACCELERATOR_TILE
+        shape = (*student.shape[:2], height, width)
+        num_rows = max(1, elements // max(1, shape[1] * width))
+        if problem.positions:
+            num_rows = height
+
+        def source(logits: Tensor, need_grad: bool) -> Source:
+            if logits.shape[2:] == valid.shape[1:]:
+                return Direct(logits, dtype, need_grad)
+            size = (height, width)
+            return Bilinear(logits, dtype, need_grad, size, num_rows, problem.align_corners)
+
+        cut = _bands(shape, elements, num_rows)
+        if problem.positions:
+            cut = _channel_maps(shape, elements)
+        return cls(source(student, need_grad), source(teacher, False), list(cut))
+
+
+class _Tile(NamedTuple):
+    """What `loss_tile` takes of a region; `shape` is that of the logits before any flattening."""
+
+    region: Region
+    student: Tensor
+    teacher: Tensor
+    keep: Tensor
+    coefficients: Tensor
+    out: Tensor | None
+    shape: torch.Size
+
+
+def _tiles(pair: _Pair, problem: Problem) -> Iterator[_Tile]:
+    """Read the output tile by tile."""
+    valid = problem.valid
+    for region in pair.cut:
+        s, t = pair.student.read(region), pair.teacher.read(region)
+        keep, out, size = valid[region.images, None, region.rows], pair.student.out(region), s.shape
         coefficients = problem.coefficients[region.images, :, None, None]
-        if positions:
+        if problem.positions:
             s, t = (z.masked_fill_(~keep, EXCLUDED).view(size[1], -1) for z in (s, t))
             out = None if out is None else out.view(size[1], -1)
             keep, coefficients = keep.any().expand(size[1], 1), coefficients[..., 0, 0]
-        task = _task(problem, region, keep, channels, dtype)
-        tile_sums, gradient = loss_tile(s, t, keep, coefficients, problem.terms, task, out)
-        sums[region.images] += tile_sums.sum(0) if positions else tile_sums
+        yield _Tile(region, s, t, keep, coefficients, out, size)
+
+
+def _run(
+    student_logits: Tensor, teacher_logits: Tensor, problem: Problem, need_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the sums of a `Solution`, and the student's gradient."""
+    num, channels = student_logits.shape[:2]
+    dtype = problem.coefficients.dtype
+    pair = _Pair.of(student_logits, teacher_logits, problem, need_grad)
+    columns = 5 if problem.weighting.granularity == 'none' else 9
+    sums = torch.zeros(num, columns, dtype=dtype, device=problem.valid.device)
+    for tile in _tiles(pair, problem):
+        task = _task(problem, tile.region, tile.keep, channels, dtype)
+        tile_sums, gradient = loss_tile(
+            tile.student, tile.teacher, tile.keep, tile.coefficients, problem.terms,
+            problem.weighting, task, tile.out,
+        )  # fmt: skip
+        sums[tile.region.images] += tile_sums.sum(0) if problem.positions else tile_sums
         if need_grad:
-            student.add(region, gradient.view(size))
-    return sums, student.grad
+            pair.student.add(tile.region, gradient.view(tile.shape))
+    return sums, pair.student.grad
 
 
 def _task(

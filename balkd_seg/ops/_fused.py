@@ -50,7 +50,8 @@ def num_tiles(switches: dict[str, bool], teacher_gradient: bool) -> int:
     """Return about how many values of every class a thread keeps for the gradient."""
     apart = switches['TASK'] and not (switches['UNIT_F'] or switches['UNIT_R'])
     # labels and their arithmetic take as much as two
-    return 3 + (not switches['SAME']) * (1 + teacher_gradient) + apart + 2 * switches['TASK']
+    temperatures = (not switches['SAME']) * (1 + teacher_gradient)
+    return 3 + temperatures + apart + 2 * switches['TASK'] + switches['ENTROPY']
 
 
 def scale_(tensor: Tensor, factor: Tensor) -> None:
@@ -71,6 +72,7 @@ def flags(problem: Problem) -> dict[str, bool]:
     """Return what `solve_pixels` has to know at compile time."""
     terms = problem.terms
     tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
+    weighting = problem.weighting
     return {
         'FORWARD': terms.forward_weight > 0,
         'REVERSE': terms.reverse_weight > 0,
@@ -81,7 +83,24 @@ def flags(problem: Problem) -> dict[str, bool]:
         'HALF_R': tau_f == 2 * tau_r,
         'UNIT_F': tau_f == 1,
         'UNIT_R': tau_r == 1 != tau_f,
+        'ENTROPY': weighting.granularity != 'none',
+        'ENTROPY_F': weighting.temperature == tau_f,
+        'ENTROPY_R': weighting.temperature == tau_r != tau_f,
     }
+
+
+def temperatures(problem: Problem) -> tuple[float, float, float, float]:
+    """Return tau_f, tau_r, tau_h and delta."""
+    terms, weighting = problem.terms, problem.weighting
+    return (terms.forward_temperature, terms.reverse_temperature, weighting.temperature,
+            weighting.delta)  # fmt: skip
+
+
+def new_sums(problem: Problem, *programs: int) -> Tensor:
+    """Return where every program of every image writes its columns of a `Solution`."""
+    columns = 5 if problem.weighting.granularity == 'none' else 9
+    shape = (len(problem.valid), *programs, columns)
+    return torch.empty(shape, dtype=torch.float32, device=problem.valid.device)
 
 
 def labels(problem: Problem) -> tuple[Tensor, int]:
@@ -89,6 +108,12 @@ def labels(problem: Problem) -> tuple[Tensor, int]:
     if problem.target is None:
         return problem.valid.contiguous().view(torch.uint8), 0
     return problem.target.contiguous(), problem.ignore_index
+
+
+def entropies(student_logits: Tensor, teacher_logits: Tensor, problem: Problem) -> Tensor:
+    """Return the entropies of both networks; see `balkd_seg.ops._chunked.chunked_entropies`."""
+    problem = problem._replace(target=None, class_weight=None)
+    return solve(student_logits, teacher_logits, problem, False, False).sums[:, 5:7]
 
 
 def solve(
@@ -119,14 +144,13 @@ def solve(
         block = INTERPRETED_BLOCK
     programs = triton.cdiv(pixels, block)
     furthest = max((channels - 1) * c + (pixels - 1) * p for _, c, _, p in strides)
-    sums = student_logits.new_empty((num, rows, programs, 5), dtype=torch.float32)
+    sums = new_sums(problem, rows, programs)
     weight = problem.coefficients if problem.class_weight is None else problem.class_weight
-    terms = problem.terms
     with device_of(student_logits):
         full_resolution[(programs, rows, num)](
             tensors[0], tensors[1], label, weight, problem.coefficients.contiguous(), tensors[2],
             tensors[3], sums, pixels, *(x for four in strides for x in four),
-            terms.forward_temperature, terms.reverse_temperature, ignore_index, C=channels,
+            *temperatures(problem), ignore_index, C=channels,
             G=groups, K=triton.cdiv(channels, groups), BLOCK=block,
             WIDE=furthest + block >= _INT32, STUDENT_GRAD=student_gradient,
             TEACHER_GRAD=teacher_gradient, **switches, num_warps=num_warps,

@@ -15,7 +15,7 @@ def full_resolution(
     coefficient_ptr,  # (N, 3)
     student_grad_ptr,  # (N, C, rows, P)
     teacher_grad_ptr,
-    sums_ptr,  # (N, rows, programs, 5)
+    sums_ptr,  # (N, rows, programs, 5 or, with ENTROPY, 9)
     num_pixels,  # P
     student_n, student_c, student_r, student_p,  # strides
     teacher_n, teacher_c, teacher_r, teacher_p,
@@ -23,6 +23,8 @@ def full_resolution(
     teacher_grad_n, teacher_grad_c, teacher_grad_r, teacher_grad_p,
     tau_f,
     tau_r,
+    tau_h,
+    delta,
     ignore_index,
     C: tl.constexpr,
     G: tl.constexpr,
@@ -38,6 +40,9 @@ def full_resolution(
     HALF_R: tl.constexpr,
     UNIT_F: tl.constexpr,
     UNIT_R: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    ENTROPY_F: tl.constexpr,
+    ENTROPY_R: tl.constexpr,
     STUDENT_GRAD: tl.constexpr,
     TEACHER_GRAD: tl.constexpr,
 ):  # fmt: skip
@@ -63,10 +68,11 @@ def full_resolution(
         t = t + (load_logits(teacher_ptr + c * teacher_c + here * teacher_p, mask, EXCLUDED),)
     coefficient_ptr += n * 3
     class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
-    forward, reverse, entropy, agreement, correct, student_grad, teacher_grad = solve_pixels(
+    values, student_grad, teacher_grad = solve_pixels(
         s, t, label, valid, group, tl.load(coefficient_ptr), tl.load(coefficient_ptr + 1),
-        tl.load(coefficient_ptr + 2) * class_weight, tau_f, tau_r, C, K, FORWARD, REVERSE, TASK,
-        SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, STUDENT_GRAD, TEACHER_GRAD,
+        tl.load(coefficient_ptr + 2), class_weight, tau_f, tau_r, tau_h, delta, C, K, FORWARD,
+        REVERSE, TASK, SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, ENTROPY, ENTROPY_F, ENTROPY_R,
+        STUDENT_GRAD, TEACHER_GRAD,
     )  # fmt: skip
     student_grad_ptr += n * student_grad_n + row * student_grad_r
     teacher_grad_ptr += n * teacher_grad_n + row * teacher_grad_r
@@ -81,9 +87,7 @@ def full_resolution(
             at = teacher_grad_ptr + c * teacher_grad_c + here * teacher_grad_p
             tl.store(at, tl.where(valid[None, :], teacher_grad[k], 0.0), mask=mask)
     program = (n * tl.num_programs(1) + row) * tl.num_programs(0) + tl.program_id(0)
-    sums_ptr += program * 5
-    entropy = tl.where(valid, entropy * class_weight, 0.0)
-    store_sums(sums_ptr, forward, reverse, entropy, agreement, correct)
+    store_sums(sums_ptr, program, values, 9 if ENTROPY else 5)
 
 
 @triton.jit

@@ -33,13 +33,10 @@ def load_weights(pointer, label, valid, C: tl.constexpr, CLASS_WEIGHT: tl.conste
 
 
 @triton.jit
-def store_sums(pointer, forward, reverse, entropy, agreement, correct):
-    """Store the five sums of a program."""
-    tl.store(pointer, tl.sum(forward))
-    tl.store(pointer + 1, tl.sum(reverse))
-    tl.store(pointer + 2, tl.sum(entropy))
-    tl.store(pointer + 3, tl.sum(agreement))
-    tl.store(pointer + 4, tl.sum(correct))
+def store_sums(pointer, program, values, COLUMNS: tl.constexpr):
+    """Store the sums of a program over its pixels."""
+    for k in tl.static_range(COLUMNS):
+        tl.store(pointer + program * COLUMNS + k, tl.sum(values[k]))
 
 
 @triton.jit
@@ -70,9 +67,12 @@ def solve_pixels(
     group,  # (G, 1)
     k_f,  # 0-dim coefficients
     k_r,
-    k_c,  # (P,): times the weight of the label's class
+    k_c,
+    class_weight,  # (P,): of the label's class
     tau_f,
     tau_r,
+    tau_h,  # of the entropies
+    delta,
     C: tl.constexpr,
     K: tl.constexpr,
     FORWARD: tl.constexpr,  # whether the term takes part in loss and gradient
@@ -83,12 +83,15 @@ def solve_pixels(
     HALF_R: tl.constexpr,  # tau_f = 2 tau_r
     UNIT_F: tl.constexpr,  # tau_f = 1: the cross-entropy shares its exponentials
     UNIT_R: tl.constexpr,
+    ENTROPY: tl.constexpr,  # whether entropies weigh the divergences
+    ENTROPY_F: tl.constexpr,  # tau_h = tau_f: they share their exponentials
+    ENTROPY_R: tl.constexpr,
     STUDENT_GRAD: tl.constexpr,
     TEACHER_GRAD: tl.constexpr,
 ):
-    """Return (forward, reverse, entropy, agreement, correct) of (P,), and two tuples of gradients.
+    """Return a tuple of values (P,), the columns of a `Solution`, and two tuples of gradients.
 
-    The values are 0 where a pixel does not count, the entropy lacks its class weight.
+    The values are 0 where a pixel does not count.
     """
     highest_s, highest_t = s[0], t[0]
     for k in tl.static_range(1, K):
@@ -99,6 +102,7 @@ def solve_pixels(
     sum_sf, sum_tf, sum_sr, sum_tr, sum_1, pull, push, at_label = (
         zero, zero, zero, zero, zero, zero, zero, zero
     )  # fmt: skip
+    sum_sh, sum_th, heat_s, heat_t = zero, zero, zero, zero
     both, gap_most, gap_least = zero + 2 * EXCLUDED, zero, zero
     e_f, p_f, e_r, p_r, e_1, gap = (), (), (), (), (), ()
     for k in tl.static_range(K):
@@ -114,6 +118,17 @@ def solve_pixels(
         if not SAME:
             sum_sr += sr
             sum_tr += tr
+        if ENTROPY:
+            if ENTROPY_F:
+                sh, th = sf, tf
+            elif ENTROPY_R:
+                sh, th = sr, tr
+            else:
+                sh, th = tl.exp2(a * (_LOG2E / tau_h)), tl.exp2(b * (_LOG2E / tau_h))
+                sum_sh += sh
+                sum_th += th
+            heat_s += sh * a
+            heat_t += th * b
         if TASK:
             at_label += tl.where(label[None, :] == group * K + k, a, 0.0)
             if not (UNIT_F or UNIT_R):
@@ -145,6 +160,20 @@ def solve_pixels(
     if REVERSE:
         sends = sends & (endless_r == 0)
     k_f, k_r = tl.where(sends, k_f, 0.0), tl.where(sends, k_r, 0.0)
+    weighted = ()
+    if ENTROPY:
+        if ENTROPY_F:
+            sum_sh, sum_th = sum_sf, sum_tf
+        elif ENTROPY_R:
+            sum_sh, sum_th = sum_sr, sum_tr
+        else:
+            sum_sh, sum_th = tl.sum(sum_sh, 0), tl.sum(sum_th, 0)
+        of_s = tl.log2(sum_sh) * _LN2 - tl.sum(heat_s, 0) / (tau_h * sum_sh)
+        of_t = tl.log2(sum_th) * _LN2 - tl.sum(heat_t, 0) / (tau_h * sum_th)
+        factor_f, factor_r = tl.where(of_t > of_s, delta, 1.0), tl.where(of_s > of_t, delta, 1.0)
+        k_f, k_r = k_f * factor_f, k_r * factor_r
+        of_s, of_t = tl.where(valid, of_s, 0.0), tl.where(valid, of_t, 0.0)
+        weighted = (of_s, of_t, factor_f * forward, factor_r * reverse)
     entropy, correct = tl.zeros_like(forward), tl.zeros_like(forward)
     u_e, u_1, u_label = tl.zeros_like(forward), tl.zeros_like(forward), tl.zeros_like(forward)
     if TASK:
@@ -159,9 +188,9 @@ def solve_pixels(
         entropy = tl.where(entropy > _UNBOUNDED, float('inf'), entropy)
         # a label that is no class shows as NaN
         entropy = tl.where((label < 0) | (label >= C), float('nan'), entropy)
-        entropy = tl.where(valid, entropy, 0.0)
+        entropy = tl.where(valid, entropy * class_weight, 0.0)
         correct = (valid & (at_label == 0)).to(tl.float32)
-        u_label = tl.where(valid & (entropy != float('inf')), k_c, 0.0)
+        u_label = tl.where(valid & (entropy != float('inf')), k_c * class_weight, 0.0)
         u_1 = u_label / sum_1
         u_label = u_label[None, :]
     # coefficients of the exponentials, and of sr * (gap - mean)
@@ -193,4 +222,4 @@ def solve_pixels(
             else:
                 g = p_f[k] * (v_f * (gap[k] - mean_f)) + v_tr * p_r[k] - v_sr * e_r[k]
             teacher_grad = teacher_grad + (g,)
-    return forward, reverse, entropy, agreement, correct, student_grad, teacher_grad
+    return (forward, reverse, entropy, agreement, correct) + weighted, student_grad, teacher_grad

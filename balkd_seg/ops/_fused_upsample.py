@@ -10,7 +10,15 @@ import triton
 from torch import Tensor
 
 from balkd_seg.ops._chunked import exchanged
-from balkd_seg.ops._fused import device_of, flags, groups_of, labels, num_tiles
+from balkd_seg.ops._fused import (
+    device_of,
+    flags,
+    groups_of,
+    labels,
+    new_sums,
+    num_tiles,
+    temperatures,
+)
 from balkd_seg.ops._fused_upsample_kernels import gather, upsampled
 from balkd_seg.ops._types import Problem, Solution
 
@@ -56,10 +64,16 @@ def solve(
     return Solution(sums, gradient, other)
 
 
+def entropies(student_logits: Tensor, teacher_logits: Tensor, problem: Problem) -> Tensor:
+    """Return the entropies of both networks; see `balkd_seg.ops._chunked.chunked_entropies`."""
+    problem = problem._replace(target=None, class_weight=None)
+    return _run(student_logits, teacher_logits, problem, False)[0][:, 5:7]
+
+
 def _run(
     student_logits: Tensor, teacher_logits: Tensor, problem: Problem, need_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the (N, 5) sums, and the student's gradient."""
+    """Return the sums of a `Solution`, and the student's gradient."""
     num, channels, h, w = student_logits.shape
     th, tw = teacher_logits.shape[2:]
     height, width = problem.valid.shape[1:]
@@ -77,15 +91,14 @@ def _run(
     label, ignore_index = labels(problem)
     size = (num, cell_rows, 4, channels, strips * cells) if need_grad else (1,)
     corners = student_logits.new_empty(size, dtype=torch.float32)
-    sums = student_logits.new_empty((num, cell_rows, strips, 5), dtype=torch.float32)
+    sums = new_sums(problem, cell_rows, strips)
     weight = problem.coefficients if problem.class_weight is None else problem.class_weight
-    terms = problem.terms
     with device_of(student_logits):
         upsampled[(strips, cell_rows, num)](
             student_logits, teacher_logits, label, weight, problem.coefficients.contiguous(),
             corners, sums, h, w, th, tw, height, width, cell_columns, *student_logits.stride(),
-            *teacher_logits.stride(), terms.forward_temperature, terms.reverse_temperature,
-            ignore_index, C=channels, G=groups, K=triton.cdiv(channels, groups), CELLS=cells,
+            *teacher_logits.stride(), *temperatures(problem), ignore_index, C=channels, G=groups,
+            K=triton.cdiv(channels, groups), CELLS=cells,
             CELL_WIDTH=cell_width, ALIGN_H=align_h, ALIGN_W=align_w,
             TEACHER_ALIGN_H=teacher_align_h, TEACHER_ALIGN_W=teacher_align_w,
             SAME_GRID=(h, w) == (th, tw), STUDENT_GRAD=need_grad, **switches,

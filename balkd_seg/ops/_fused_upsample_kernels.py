@@ -19,59 +19,14 @@ The teacher may have another resolution; its four logits are then looked up for 
 import triton
 import triton.language as tl
 
-from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, load_weights, solve_pixels, store_sums
-
-# Logits that are still to be interpolated: 0 * -inf would be NaN.
-_FLOOR = tl.constexpr(-1e30)
-
-
-@triton.jit
-def first_output(cell, num_in, num_out, ALIGN: tl.constexpr):
-    """Return the first output of a cell along one axis."""
-    if ALIGN:
-        numerator, denominator = cell * (num_out - 1), num_in - 1
-    else:
-        numerator, denominator = num_out * (2 * cell - 1) - num_in, 2 * num_in
-    edge = (tl.maximum(numerator, 0) + denominator - 1) // denominator
-    return tl.minimum(edge, num_out)
-
-
-@triton.jit
-def fraction(output, low, num_in, num_out, ALIGN: tl.constexpr):
-    """Return how far an output lies from the logit `low` to the next, in [0, 1]."""
-    if ALIGN:
-        numerator, denominator = output * (num_in - 1), num_out - 1
-    else:
-        numerator, denominator = (2 * output + 1) * num_in - num_out, 2 * num_out
-    part = (numerator - low * denominator).to(tl.float32) / denominator.to(tl.float32)
-    # at the border both neighbours are the same logit, of which one has to get the gradient
-    part = tl.where(low < 0, 1.0, part)
-    return tl.where(low >= num_in - 1, 0.0, part)
-
-
-@triton.jit
-def lower_neighbour(output, num_in, num_out, ALIGN: tl.constexpr):
-    """Return the index of the logit at or before an output; at least 0."""
-    if ALIGN:
-        return output * (num_in - 1) // (num_out - 1)
-    return tl.maximum((2 * output + 1) * num_in - num_out, 0) // (2 * num_out)
-
-
-@triton.jit
-def interpolate(pointer, top, bottom, left, right, part, mask, stride_h, stride_w):
-    """Interpolate two rows of logits along them; return the upper one and the step to the lower."""
-    upper, lower = pointer + top * stride_h, pointer + bottom * stride_h
-    left, right = left * stride_w, right * stride_w
-    a, b = load_logits(upper + left, mask, _FLOOR), load_logits(upper + right, mask, _FLOOR)
-    upper = a + part * (b - a)
-    a, b = load_logits(lower + left, mask, _FLOOR), load_logits(lower + right, mask, _FLOOR)
-    return upper, a + part * (b - a) - upper
-
-
-@triton.jit
-def cell_sums(x, CELLS: tl.constexpr, CELL_WIDTH: tl.constexpr):
-    """Sum (G, columns) over the columns of each cell."""
-    return tl.sum(tl.reshape(x, [x.shape[0], CELLS, CELL_WIDTH]), 2)
+from balkd_seg.ops._fused_cells import (
+    cell_sums,
+    first_output,
+    fraction,
+    interpolate,
+    lower_neighbour,
+)
+from balkd_seg.ops._fused_pixel import EXCLUDED, load_weights, solve_pixels, store_sums
 
 
 @triton.jit
@@ -82,13 +37,15 @@ def upsampled(
     weight_ptr,  # (C,) class weights
     coefficient_ptr,  # (N, 3)
     corner_ptr,  # (N, cell rows, 4, C, padded cell columns): what cells leave for their corners
-    sums_ptr,  # (N, cell rows, strips, 5)
+    sums_ptr,  # (N, cell rows, strips, 5 or, with ENTROPY, 9)
     h, w, th, tw, H, W,
     cell_columns,
     student_n, student_c, student_h, student_w,  # strides
     teacher_n, teacher_c, teacher_h, teacher_w,
     tau_f,
     tau_r,
+    tau_h,
+    delta,
     ignore_index,
     C: tl.constexpr,
     G: tl.constexpr,
@@ -109,10 +66,14 @@ def upsampled(
     HALF_R: tl.constexpr,
     UNIT_F: tl.constexpr,
     UNIT_R: tl.constexpr,
+    ENTROPY: tl.constexpr,
+    ENTROPY_F: tl.constexpr,
+    ENTROPY_R: tl.constexpr,
     STUDENT_GRAD: tl.constexpr,
 ):  # fmt: skip
     """Solve the pixels of a strip of cells."""
     COLUMNS: tl.constexpr = CELLS * CELL_WIDTH
+    NUM_SUMS: tl.constexpr = 9 if ENTROPY else 5
     strip, cell_y, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     column = tl.arange(0, COLUMNS)
     cell_x = strip * CELLS + column // CELL_WIDTH
@@ -151,8 +112,9 @@ def upsampled(
         t_left = t_left[None, :]
     k_f, k_r = tl.load(coefficient_ptr + n * 3), tl.load(coefficient_ptr + n * 3 + 1)
     k_c = tl.load(coefficient_ptr + n * 3 + 2)
-    nothing = tl.zeros([COLUMNS], tl.float32)
-    forward, reverse, entropy, agreement, correct = nothing, nothing, nothing, nothing, nothing
+    sums = ()
+    for _k in tl.static_range(NUM_SUMS):
+        sums = sums + (tl.zeros([COLUMNS], tl.float32),)
     y_end = first_output(cell_y + 1, h, H, ALIGN_H)
     for y in range(first_output(cell_y, h, H, ALIGN_H), y_end):
         label_at = label_ptr + (n * H + y) * W + x
@@ -179,15 +141,15 @@ def upsampled(
                 z += t_part_y * step
             t = t + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
         class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
-        f, r, e, agrees, hits, g, _ = solve_pixels(
-            s, t, label, valid, group, k_f, k_r, k_c * class_weight, tau_f, tau_r, C, K, FORWARD,
-            REVERSE, TASK, SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, STUDENT_GRAD, False,
+        values, g, _ = solve_pixels(
+            s, t, label, valid, group, k_f, k_r, k_c, class_weight, tau_f, tau_r, tau_h, delta, C,
+            K, FORWARD, REVERSE, TASK, SAME, HALF_F, HALF_R, UNIT_F, UNIT_R, ENTROPY, ENTROPY_F,
+            ENTROPY_R, STUDENT_GRAD, False,
         )  # fmt: skip
-        forward += f
-        reverse += r
-        entropy += e * class_weight
-        agreement += agrees
-        correct += hits
+        new_sums = ()
+        for k in tl.static_range(NUM_SUMS):
+            new_sums = new_sums + (sums[k] + values[k],)
+        sums = new_sums
         if STUDENT_GRAD:
             new_a, new_b = (), ()
             for k in tl.static_range(K):
@@ -208,8 +170,8 @@ def upsampled(
             tl.store(at + step, cell_sums(upper * part_x, CELLS, CELL_WIDTH), mask=mask)
             tl.store(at + 2 * step, cell_sums(lower * (1 - part_x), CELLS, CELL_WIDTH), mask=mask)
             tl.store(at + 3 * step, cell_sums(lower * part_x, CELLS, CELL_WIDTH), mask=mask)
-    sums_ptr += ((n * tl.num_programs(1) + cell_y) * tl.num_programs(0) + strip) * 5
-    store_sums(sums_ptr, forward, reverse, entropy, agreement, correct)
+    program = (n * tl.num_programs(1) + cell_y) * tl.num_programs(0) + strip
+    store_sums(sums_ptr, program, sums, NUM_SUMS)
 
 
 @triton.jit

@@ -6,13 +6,14 @@ computes it again from the inputs, already scaled (`gradient='recompute'`).
 """
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._chunked import chunked
-from balkd_seg.ops._types import Problem, Terms, total
+from balkd_seg.ops._chunked import chunked, chunked_entropies
+from balkd_seg.ops._types import Problem, Solution, Terms, Weighting, entropy_weights, total
 
 
 def solve(
@@ -22,19 +23,20 @@ def solve(
     problem: Problem,
     teacher_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss, with the gradients that are asked for, and the (N, 5) sums."""
+    """Return the loss, with the gradients that are asked for, and the sums of a `Solution`."""
     grad = torch.is_grad_enabled()
     student_gradient = grad and student_logits.requires_grad
     teacher_gradient = grad and teacher_gradient and teacher_logits.requires_grad
     saved = 'none'
     if student_gradient or teacher_gradient:
         half = torch.float16 in (student_logits.dtype, teacher_logits.dtype)
-        full = student_logits.shape[2:] == problem.valid.shape[1:]
+        full = _full(student_logits, teacher_logits, problem.valid)
         saved = 'recompute' if impl == 'fused' and half and full else 'save'
     return balanced_divergence(
         student_logits, teacher_logits, problem.valid, problem.target, problem.class_weight,
         problem.coefficients, [float(x) for x in problem.terms], problem.positions,
-        problem.align_corners, problem.ignore_index, impl, saved, student_gradient,
+        problem.align_corners, problem.ignore_index, problem.weighting.granularity,
+        [float(x) for x in problem.weighting[1:]], impl, saved, student_gradient,
         teacher_gradient,
     )[:2]  # fmt: skip
 
@@ -51,6 +53,8 @@ def balanced_divergence(
     positions: bool,
     align_corners: bool,
     ignore_index: int,
+    granularity: str,
+    weighting: list[float],
     impl: str,
     gradient: str,
     student_gradient: bool,
@@ -69,6 +73,8 @@ def balanced_divergence(
         positions: See above.
         align_corners: See above.
         ignore_index: See above.
+        granularity: Of the weighting by entropy.
+        weighting: The rest of `Weighting`: delta and temperature.
         impl: 'chunked' or 'fused'.
         gradient: 'none', 'save' or 'recompute'.
         student_gradient: Whether the student gets a gradient.
@@ -76,44 +82,59 @@ def balanced_divergence(
     """
     problem = Problem(
         valid, target, class_weight, coefficients, Terms(*terms), positions, align_corners,
-        ignore_index,
+        ignore_index, Weighting(granularity, *weighting),
     )  # fmt: skip
+    run, entropies_of = _implementation(impl, student_logits, teacher_logits, problem)
     now = gradient == 'save'
-    sums, *gradients = _implementation(impl, student_logits, teacher_logits, problem)(
-        student_logits, teacher_logits, problem, now and student_gradient, now and teacher_gradient
-    )
-    loss = total(sums, coefficients)
+    wanted = now and student_gradient, now and teacher_gradient
+    if granularity == 'image':
+        entropies = entropies_of(student_logits, teacher_logits, problem)
+        factors = torch.stack(entropy_weights(entropies.mT, weighting[0]), 1)
+        scaled_by = torch.cat((factors, torch.ones_like(factors[:, :1])), 1)
+        unweighted = problem._replace(coefficients=coefficients * scaled_by, weighting=Weighting())
+        sums, *gradients = run(student_logits, teacher_logits, unweighted, *wanted)
+        sums = torch.cat((sums, entropies, factors * sums[:, :2]), 1)
+    else:
+        sums, *gradients = run(student_logits, teacher_logits, problem, *wanted)
+    loss = total(sums, coefficients).sum()
     empty = (student_logits.new_empty(0), teacher_logits.new_empty(0))
     first, second = (e if g is None else g for g, e in zip(gradients, empty, strict=True))
     return loss, sums, first, second
 
 
-def _implementation(impl: str, student: Tensor, teacher: Tensor, problem: Problem) -> Any:
+def _implementation(
+    impl: str, student: Tensor, teacher: Tensor, problem: Problem
+) -> tuple[Callable[..., Solution], Callable[..., Tensor]]:
+    """Return what solves the problem, and what sums the entropies of both networks."""
     if impl == 'chunked':
-        return chunked
-    size = problem.valid.shape[1:]
-    full = student.shape[2:] == size and teacher.shape[2:] == size
+        return chunked, chunked_entropies
     # Imported where it is used: Triton is there with CUDA builds of PyTorch only.
-    name = '_fused' if full else '_fused_upsample'
-    return importlib.import_module(f'balkd_seg.ops.{name}').solve
+    name = '_fused' if _full(student, teacher, problem.valid) else '_fused_upsample'
+    module = importlib.import_module(f'balkd_seg.ops.{name}')
+    return module.solve, module.entropies
+
+
+def _full(student: Tensor, teacher: Tensor, valid: Tensor) -> bool:
+    """Return whether nothing has to be resized."""
+    return student.shape[2:] == teacher.shape[2:] == valid.shape[1:]
 
 
 @balanced_divergence.register_fake
 def _(  # type: ignore[no-untyped-def]
     student_logits, teacher_logits, valid, target, class_weight, coefficients, terms, positions,
-    align_corners, ignore_index, impl, gradient, student_gradient, teacher_gradient,
+    align_corners, ignore_index, granularity, weighting, impl, gradient, student_gradient,
+    teacher_gradient,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     def like(logits: Tensor, wanted: bool) -> Tensor:
         if not wanted or gradient != 'save':
             return logits.new_empty(0)
-        shape = logits.shape
-        same = shape[2:] == valid.shape[1:] and teacher_logits.shape[2:] == student_logits.shape[2:]
-        dtype = logits.dtype if impl == 'fused' and same else coefficients.dtype
-        return logits.new_empty(shape, dtype=dtype)
+        if impl == 'fused' and _full(student_logits, teacher_logits, valid):
+            return torch.empty_like(logits)
+        return logits.new_empty(logits.shape, dtype=coefficients.dtype)
 
     return (
         coefficients.new_empty(()),
-        coefficients.new_empty((student_logits.shape[0], 5)),
+        coefficients.new_empty((student_logits.shape[0], 5 if granularity == 'none' else 9)),
         like(student_logits, student_gradient),
         like(teacher_logits, teacher_gradient),
     )
@@ -121,7 +142,7 @@ def _(  # type: ignore[no-untyped-def]
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     student, teacher, valid, target, class_weight, coefficients, *settings = inputs
-    ctx.settings, ctx.gradient = settings, settings[5]
+    ctx.settings, ctx.gradient = settings, settings[-3]
     ctx.dtypes = (student.dtype, teacher.dtype)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # zeros in the size of the logits
@@ -139,12 +160,12 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
             "pass impl='reference' where one is needed"
         )
     if grad_loss is None:
-        return (None,) * 14
+        return (None,) * 16
     settings = ctx.settings
-    wanted = settings[6:8]
+    wanted = settings[-2:]
     if ctx.gradient == 'recompute':
         *tensors, coefficients = ctx.saved_tensors
-        again = [*settings[:5], 'save', *settings[6:]]
+        again = [*settings[:-3], 'save', *wanted]
         gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[2:]
     else:
         # With retain_graph=True the saved gradient is used again; a traced one is no memory yet.
@@ -155,7 +176,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
             for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)
         ]
     pair = [g if want else None for g, want in zip(gradients, wanted, strict=True)]
-    return (*pair, *[None] * 12)
+    return (*pair, *[None] * 14)
 
 
 def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import torch
 from torch import Tensor
 
+IMPLEMENTATIONS = ('auto', 'fused', 'chunked', 'reference')
 MAX_CLASSES = 256
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -56,11 +57,25 @@ def why_not_fused(
         return 'there is nothing to compute'
     if any(z.shape[2] > size[0] or z.shape[3] > size[1] for z in pair):
         return f'logits are reduced, not enlarged, to {size}'
+    if _exceeds_int32(student_logits, teacher_logits, size):
+        return f'an image of {size} with logits of {tuple(student_logits.shape[1:])} is too large'
     if len(valid) > 65535:
         return f'there are {len(valid)} images, more than 65535'
     return _why_no_kernels(student_logits.device)
 
 
+def _exceeds_int32(student: Tensor, teacher: Tensor, size: tuple[int, ...]) -> bool:
+    """Return whether offsets in an image of low-resolution logits need more than int32."""
+    if student.shape[2:] == teacher.shape[2:] == size:
+        return False  # which that kernel takes care of
+    furthest = max(
+        sum((n - 1) * s for n, s in zip(z.shape[1:], z.stride()[1:], strict=True))
+        for z in (student, teacher)
+    )
+    return furthest >= 2**31 or 2 * max(size) ** 2 >= 2**31
+
+
+@torch.compiler.assume_constant_result
 def _why_no_kernels(device: torch.device) -> str | None:
     if importlib.util.find_spec('triton') is None:
         return 'Triton is not installed'

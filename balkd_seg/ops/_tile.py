@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._types import UNBOUNDED, Terms
+from balkd_seg.ops._types import UNBOUNDED, Terms, Weighting, entropy_weights
 
 
 class Softmax(NamedTuple):
@@ -56,6 +56,7 @@ def loss_tile(
     keep: Tensor,
     coefficients: Tensor,
     terms: Terms,
+    weighting: Weighting,
     task: Task | None = None,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -67,21 +68,25 @@ def loss_tile(
         keep: (B, 1, ...), bool: the units that count.
         coefficients: (B, 3, 1, ...) or (1, 3, 1, ...): k_f, k_r, k_c.
         terms: Temperatures; a weight of 0 leaves its term out of the gradient.
+        weighting: By entropy; 'pixel' weighs each unit.
         task: What the cross-entropy needs, or None to go without.
         out: Where the gradient goes, (B, K, ...); memory of the tile itself if None.
 
     Returns:
-        (B, 5) sums of forward, reverse, cross-entropy, agreement and correct over kept units;
-        gradient of the loss w.r.t. the student's logits.
+        The sums of a `Solution` over kept units, (B, 5) or with a weighting (B, 9); gradient of the
+        loss w.r.t. the student's logits.
     """
     tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
     student.sub_(student.amax(1, keepdim=True))
     teacher.sub_(teacher.amax(1, keepdim=True))
     agreement = (student + teacher).amax(1, keepdim=True) == 0
-    entropy = correct = torch.zeros_like(keep)
+    value = correct = torch.zeros_like(keep)
     task_gradient = None
     if task is not None:
-        entropy, correct, task_gradient = _cross_entropy(student, task, coefficients[:, 2:])
+        value, correct, task_gradient = _cross_entropy(student, task, coefficients[:, 2:])
+    entropies = None
+    if weighting.granularity != 'none':
+        entropies = torch.stack([entropy(z, weighting.temperature) for z in (student, teacher)])
     gap = teacher - student
     unbounded_f = gap.amax(1, keepdim=True) > UNBOUNDED
     unbounded_r = gap.amin(1, keepdim=True) < -UNBOUNDED
@@ -93,7 +98,12 @@ def loss_tile(
     reverse = tau_r**2 * (at_r.log_ratio() - mean_gap / tau_r)
     forward.masked_fill_(unbounded_f, torch.inf)
     reverse.masked_fill_(unbounded_r, torch.inf)
-    parts = (forward, reverse, entropy, agreement, correct)
+    parts = [forward, reverse, value, agreement, correct]
+    if entropies is not None:
+        forward_factor, reverse_factor = entropy_weights(entropies, weighting.delta)
+        parts += [*entropies, forward_factor * forward, reverse_factor * reverse]
+        factors = (forward_factor, reverse_factor)
+        coefficients = torch.cat([coefficients[:, i : i + 1] * x for i, x in enumerate(factors)], 1)
     sums = torch.stack([torch.where(keep, x, 0).flatten(1).sum(1).to(gap.dtype) for x in parts], 1)
     gradient = _gradient(gap, mean_gap, p, at_f, at_r, coefficients, terms)
     # A term of weight 0 cannot make the loss infinite.
@@ -107,6 +117,14 @@ def loss_tile(
     if task_gradient is not None:
         out.add_(task_gradient)
     return sums, out
+
+
+def entropy(logits: Tensor, temperature: float) -> Tensor:
+    """Return the entropy of the softmax over dimension 1, which is kept, in nats."""
+    shifted = (logits - logits.amax(1, keepdim=True)).div_(temperature)
+    exponentials = shifted.exp()
+    norm = exponentials.sum(1, keepdim=True)
+    return norm.log() - shifted.mul_(exponentials).sum(1, keepdim=True) / norm
 
 
 def _cross_entropy(student: Tensor, task: Task, coefficient: Tensor) -> tuple[Tensor, ...]:

@@ -23,6 +23,23 @@ class Terms(NamedTuple):
     reverse_temperature: float
 
 
+class Weighting(NamedTuple):
+    """Which samples' divergences count delta times, by the gap of the networks' entropies (BD-KD).
+
+    The forward term of a sample where the teacher's entropy is larger, the reverse term where the
+    student's is; entropies are those of the softmax at a temperature of their own.
+
+    Attributes:
+        granularity: What a sample is: 'image' (mean entropy of its units), 'pixel', or 'none'.
+        delta: The factor.
+        temperature: Of the entropies.
+    """
+
+    granularity: str = 'none'
+    delta: float = 1.0
+    temperature: float = 1.0
+
+
 class Problem(NamedTuple):
     """What an implementation is asked for, beside the logits of the two networks.
 
@@ -30,7 +47,8 @@ class Problem(NamedTuple):
 
         k_f[n] tau_f^2 KL(p||q; tau_f) + k_r[n] tau_r^2 KL(q||p; tau_r) + k_c[n] w[label] CE
 
-    where the coefficients hold the weights and are already divided by the units that count.
+    where the coefficients hold the weights and are already divided by the units that count. A
+    weighting by entropy comes on top.
 
     Attributes:
         valid: (N, H, W) bool, the pixels that count; logits of another size are resized to it.
@@ -42,6 +60,8 @@ class Problem(NamedTuple):
         positions: Whether the softmax goes over the positions of each channel.
         align_corners: As in `torch.nn.functional.interpolate`.
         ignore_index: The label in `target` that does not count.
+        weighting: By entropy; implementations see 'none' or 'pixel', the operator turns 'image'
+            into coefficients.
     """
 
     valid: Tensor
@@ -52,6 +72,7 @@ class Problem(NamedTuple):
     positions: bool
     align_corners: bool
     ignore_index: int
+    weighting: Weighting = Weighting()
 
 
 class Solution(NamedTuple):
@@ -59,7 +80,9 @@ class Solution(NamedTuple):
 
     Attributes:
         sums: (N, 5) sums over the units of each image that count: forward and reverse divergence,
-            class-weighted cross-entropy, agreement of the networks' peaks, correct pixels.
+            class-weighted cross-entropy, agreement of the networks' peaks, correct pixels. With a
+            weighting (N, 9): also the student's and the teacher's entropy, and the forward and
+            reverse divergence as weighted by them.
         student_gradient: Gradient of the loss, shaped as the student's logits, or None.
         teacher_gradient: The same for the teacher.
     """
@@ -70,6 +93,26 @@ class Solution(NamedTuple):
 
 
 def total(sums: Tensor, coefficients: Tensor) -> Tensor:
-    """Return the loss of (N, 5) sums; a term of coefficient 0 takes no part, even if infinite."""
-    terms = torch.where(coefficients > 0, coefficients * sums[:, :3].to(coefficients.dtype), 0)
-    return terms.sum()
+    """Return what each term adds to the loss, (3,): forward, reverse, cross-entropy.
+
+    A term of coefficient 0 takes no part, even if it is infinite.
+
+    Args:
+        sums: (N, 5) or (N, 9), as in `Solution`.
+        coefficients: (N, 3), as in `Problem`.
+    """
+    divergences = sums[:, 7:9] if sums.shape[1] > 5 else sums[:, :2]
+    terms = torch.cat((divergences, sums[:, 2:3]), 1).to(coefficients.dtype)
+    return torch.where(coefficients > 0, coefficients * terms, 0).sum(0)
+
+
+def entropy_weights(entropies: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+    """Return the factors of the forward and the reverse divergence, without gradient.
+
+    Args:
+        entropies: The student's and the teacher's, (2, ...).
+        delta: The factor of the term that counts more.
+    """
+    student, teacher = entropies.detach()
+    one = torch.ones_like(student)
+    return torch.where(teacher > student, delta, one), torch.where(student > teacher, delta, one)

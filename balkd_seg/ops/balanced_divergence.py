@@ -11,11 +11,12 @@ from balkd_seg.ops._checks import (
     check_settings,
     check_target,
     check_task,
+    check_weighting,
 )
 from balkd_seg.ops._masks import valid_pixels
 from balkd_seg.ops._operator import solve
-from balkd_seg.ops._select import select_implementation
-from balkd_seg.ops._types import Problem, Terms
+from balkd_seg.ops._select import IMPLEMENTATIONS, select_implementation
+from balkd_seg.ops._types import Problem, Terms, Weighting, total
 from balkd_seg.ops.reference import reference
 
 
@@ -29,6 +30,9 @@ class BalancedDivergence(NamedTuple):
     valid: Tensor
     cross_entropy: Tensor | None = None
     accuracy: Tensor | None = None
+    divergence: Tensor | None = None
+    student_entropy: Tensor | None = None
+    teacher_entropy: Tensor | None = None
 
 
 def balanced_divergence(
@@ -43,6 +47,9 @@ def balanced_divergence(
     cross_entropy_weight: float = 0.0,
     class_weight: Tensor | None = None,
     avg_non_ignore: bool = False,
+    entropy_weighting: str = 'none',
+    delta: float = 2.0,
+    entropy_temperature: float = 1.0,
     softmax_axis: str = 'classes',
     ignore_index: int = 255,
     resize: str = 'label',
@@ -65,6 +72,12 @@ def balanced_divergence(
     The paper's abstract names the two divergences and their temperatures; its weights and
     schedule are not public, so that this is a labelled reconstruction. Weights (1, 0) are plain
     knowledge distillation, (0, 1) plain reverse KL; a term of weight 0 takes no part.
+
+    With an `entropy_weighting` the divergences of every sample j are weighted once more (BD-KD):
+    w_f is multiplied by delta where the teacher's entropy H(p_j) exceeds the student's H(q_j), w_r
+    where it is the other way round; neither where they are equal. Entropies are those at
+    `entropy_temperature`; these factors carry no gradient. A sample is an image, with the mean
+    entropy of its units that count, as in the paper, or, our extension, a pixel.
 
     The cross-entropy with the labels y is there on request, so that a training step passes over
     its pixels once. It is mmseg's: Z is the number of pixels (of valid ones with
@@ -93,6 +106,10 @@ def balanced_divergence(
             and resize='label'.
         class_weight: (C,) factors of the cross-entropy, or None for 1.
         avg_non_ignore: As in mmseg's `CrossEntropyLoss`.
+        entropy_weighting: 'none', 'image' or 'pixel' (with softmax_axis='classes'). A row of (N, C)
+            logits is a sample with either. 'image' reads the logits a second time.
+        delta: Factor of the term that counts more, in (0, inf); 1 is as without.
+        entropy_temperature: Temperature of the entropies, in (0, inf).
         softmax_axis: 'classes' or 'positions'.
         ignore_index: Target value of pixels that do not count.
         resize: 'label' resizes both logits bilinearly to the target (equal sizes without one),
@@ -109,8 +126,10 @@ def balanced_divergence(
         `loss` as above; detached: `forward` and `reverse`, the means of tau^2 KL without their
         weights; `agreement`, the share of units in which both networks peak at the same class
         (position), ties counting as agreement; `valid`, the share of pixels that count; and with
-        the cross-entropy `cross_entropy`, its mean without w_c, and `accuracy`, the share of valid
-        pixels whose label scores highest, ties counting (None without).
+        the cross-entropy `cross_entropy`, its mean without w_c, `accuracy`, the share of valid
+        pixels whose label scores highest, ties counting, and `divergence`, the loss without
+        cross-entropy; with a weighting `student_entropy` and `teacher_entropy`, the mean over units
+        in nats (None without).
 
     Raises:
         ValueError: If an argument is out of range, shapes do not fit together, or 'fused' cannot
@@ -127,10 +146,14 @@ def balanced_divergence(
 
     Reference:
         BDD: Balance Divergence for Knowledge Distillation, https://arxiv.org/abs/2501.07804
+        BD-KD: Balancing the Divergences for Online Knowledge Distillation,
+        https://arxiv.org/abs/2212.12965, for the weighting; its formula is our reconstruction
     """
     terms = Terms(forward_weight, reverse_weight, forward_temperature, reverse_temperature)
     check_settings(terms, softmax_axis, resize)
-    check_choice('impl', impl, ('auto', 'fused', 'chunked', 'reference'))
+    weighting = Weighting(entropy_weighting, delta, entropy_temperature)
+    check_weighting(weighting, softmax_axis)
+    check_choice('impl', impl, IMPLEMENTATIONS)
     check_logits(student_logits, teacher_logits, softmax_axis)
     check_target(student_logits, teacher_logits, target, resize)
     with_task = cross_entropy_weight != 0
@@ -143,6 +166,8 @@ def balanced_divergence(
             )
             valid = valid[None, :, None]
             target = None if target is None else target[None, :, None]
+            if entropy_weighting == 'image':
+                weighting = weighting._replace(granularity='pixel')
         positions = softmax_axis == 'positions'
         impl = select_implementation(impl, student_logits, teacher_logits, valid, positions)
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
@@ -162,15 +187,17 @@ def balanced_divergence(
         weights = (forward_weight / units, reverse_weight / units, cross_entropy_weight / pixels)
         coefficients = torch.stack(weights).expand(len(valid), 3)
         problem = Problem(
-            valid, target, class_weight, coefficients, terms, positions, align_corners, ignore_index
-        )
+            valid, target, class_weight, coefficients, terms, positions, align_corners,
+            ignore_index, weighting,
+        )  # fmt: skip
         if not teacher_gradient:
             teacher_logits = teacher_logits.detach()
         if impl == 'reference':
             loss, sums = reference(student_logits, teacher_logits, problem)
         else:
             loss, sums = solve(impl, student_logits, teacher_logits, problem, teacher_gradient)
-        forward, reverse, cross_entropy, agreement, correct = sums.sum(0)
+        forward, reverse, cross_entropy, agreement, correct, *entropies = sums.sum(0)
+        student_entropy, teacher_entropy = entropies[:2] if entropies else (None, None)
         return BalancedDivergence(
             loss,
             forward / units,
@@ -179,6 +206,9 @@ def balanced_divergence(
             num_valid / max(valid.numel(), 1),
             cross_entropy / pixels if with_task else None,
             correct / units if with_task else None,
+            total(sums, coefficients)[:2].sum() if with_task else None,
+            None if student_entropy is None else student_entropy / units,
+            None if teacher_entropy is None else teacher_entropy / units,
         )
 
 

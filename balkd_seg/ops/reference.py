@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balkd_seg.ops._types import EXCLUDED, FLOOR, UNBOUNDED, Problem
+from balkd_seg.ops._types import EXCLUDED, FLOOR, UNBOUNDED, Problem, entropy_weights
 
 
 def reference(
@@ -21,7 +21,7 @@ def reference(
         problem: What is asked for.
 
     Returns:
-        The loss, which sends gradients to both logits, and the (N, 5) sums of a `Solution`.
+        The loss, which sends gradients to both logits, and the sums of a `Solution`.
     """
     dtype, size = problem.coefficients.dtype, problem.valid.shape[1:]
     s, t = (z.to(dtype).clamp(min=FLOOR) for z in (student_logits, teacher_logits))
@@ -40,9 +40,18 @@ def reference(
     terms, k = problem.terms, problem.coefficients.view(-1, 3, *[1] * (units.ndim - 1))
     forward, reverse = kl(t, s, terms.forward_temperature), kl(s, t, terms.reverse_temperature)
     used = terms.forward_weight > 0, terms.reverse_weight > 0
-    divergences = [
-        x for x, on in zip((k[:, 0] * forward, k[:, 1] * reverse), used, strict=True) if on
-    ]
+    weighted = (forward, reverse)
+    entropies: list[Tensor] = []
+    if problem.weighting.granularity != 'none':
+        entropies = [_entropy(z.detach(), problem.weighting.temperature) for z in (s, t)]
+        of_sample = torch.stack(entropies)
+        if problem.weighting.granularity == 'image':
+            mask = units.expand_as(of_sample[0])
+            of_sample = torch.where(mask, of_sample, 0).flatten(2).sum(2)
+            of_sample = of_sample.view(*of_sample.shape, *[1] * (units.ndim - 1))
+        factors = entropy_weights(of_sample, problem.weighting.delta)
+        weighted = (factors[0] * forward, factors[1] * reverse)
+    divergences = [k[:, i] * x for i, x in enumerate(weighted) if used[i]]
     losses = [torch.stack(divergences).sum(0)]
     entropy = correct = torch.zeros_like(forward)
     if problem.target is not None:
@@ -56,6 +65,14 @@ def reference(
     losses = [torch.where(x.isinf(), torch.inf, x) for x in losses]  # which sends no gradient
     at_peak = (s == s.amax(1, keepdim=True)) & (t == t.amax(1, keepdim=True))
     sums = [forward, reverse, entropy, at_peak.any(1), correct]
+    if entropies:
+        sums += [*entropies, *weighted]
     columns = [torch.where(units, x, 0).flatten(1).sum(1).to(dtype) for x in sums]
     loss = torch.stack([torch.where(units, x, 0).sum() for x in losses]).sum()
     return loss, torch.stack(columns, 1).detach()
+
+
+def _entropy(logits: Tensor, temperature: float) -> Tensor:
+    """Return the entropy of the softmax over dimension 1, in nats."""
+    log_p = F.log_softmax(logits / temperature, 1)
+    return -(log_p.exp() * log_p).sum(1)

@@ -45,6 +45,8 @@ def progress():
         {'forward_weight': 0.5, 'forward_temperature': 4.0, 'softmax_axis': 'positions'},
         {'ignore_index': 7, 'align_corners': True},
         {'resize': 'student'},
+        {'impl': 'reference'},
+        {'entropy_weighting': 'pixel', 'delta': 3.0, 'entropy_temperature': 2.0},
     ],
 )
 def test_settings_reach_the_operation(settings):
@@ -94,3 +96,17 @@ def test_annealing_without_a_runner(progress):
 def test_bad_settings_are_refused_when_built(settings, message):
     with pytest.raises(ValueError, match=message):
         build(**settings)
+
+
+def test_attributes_may_change_between_steps():
+    """Which is what `DistillScheduleHook` does."""
+    inputs = make_inputs()
+    loss = build()
+    loss.temperature, loss.loss_weight, loss.forward_weight = 3.0, 0.5, 0.0
+    expected = balanced_divergence(*inputs, forward_weight=0.0, reverse_temperature=3.0)
+    torch.testing.assert_close(loss(*inputs).loss, 0.5 * expected.loss)
+    assert loss.is_active
+    loss.reverse_weight = 0.0
+    assert not loss.is_active
+    loss.reverse_weight, loss.loss_weight = 1.0, 0.0
+    assert not loss.is_active

@@ -44,6 +44,7 @@ def test_settings():
     assert build(loss_name='loss_aux').loss_name == 'loss_aux'
     small, large = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 6, 8)
     assert build(resize='student')(small, large).loss > 0
+    assert build(impl='reference').impl == 'reference'
     with pytest.raises(ValueError, match=r'`temperature` .* but got 0'):
         build(temperature=0)
     with pytest.raises(ValueError, match=r'`loss_weight` .* but got -1'):

@@ -21,7 +21,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from balkd_seg.ops import _fused, _fused_upsample
-from balkd_seg.ops._types import Problem, Terms
+from balkd_seg.ops._types import Problem, Terms, Weighting
 
 CUOBJDUMP = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
 
@@ -68,6 +68,7 @@ def launch_of(case):
         False,
         case.get('align_corners', False),
         255,
+        Weighting(*case.get('weighting', ())),
     )
     if case.get('ratio', 1) > 1:
         return lambda: _fused_upsample._run(student, teacher, problem, True)

@@ -17,6 +17,13 @@ TARGET = torch.zeros(2, 4, 5, dtype=torch.long)
         ({'forward_weight': 0, 'reverse_weight': 0}, 'but both are 0; remove the loss'),
         ({'forward_temperature': 0}, '`forward_temperature` .* larger than 0, but got 0'),
         ({'reverse_temperature': float('nan')}, '`reverse_temperature` .* but got nan'),
+        ({'entropy_weighting': 'row'}, "`entropy_weighting` .* 'none', 'image', 'pixel', but got"),
+        ({'delta': 0}, '`delta` to be finite and larger than 0, but got 0'),
+        ({'entropy_temperature': -1}, '`entropy_temperature` .* larger than 0, but got -1'),
+        (
+            {'entropy_weighting': 'pixel', 'softmax_axis': 'positions'},
+            "softmax_axis='classes' with entropy_weighting='pixel', but got 'positions'",
+        ),
         ({'softmax_axis': 'rows'}, "`softmax_axis` .* 'classes', 'positions', but got 'rows'"),
         ({'resize': 'teacher'}, "`resize` .* 'label', 'none', 'student', but got 'teacher'"),
         ({'impl': 'lean'}, "`impl` .* 'auto', 'fused', 'chunked', 'reference', but got 'lean'"),

@@ -202,7 +202,7 @@ def test_ignored_labels(low, share):
         return
     leaf = student.float().to(DEVICE).requires_grad_()
     result = fused(leaf, teacher.float().to(DEVICE), target.to(DEVICE), task=1.0)
-    assert [x.item() for x in result] == [0] * 7
+    assert [x.item() for x in result if x is not None] == [0] * 8
     assert not torch.autograd.grad(result.loss, leaf)[0].any()
 
 
@@ -409,6 +409,16 @@ def test_what_is_not_fused_is_refused(change, message):
         balanced_divergence(*args, target.to(DEVICE), impl='fused', **change)
     # What the user asked for comes, if not fused.
     assert balanced_divergence(*args, target.to(DEVICE), **change).loss.isfinite()
+
+
+def test_an_image_too_large_is_refused():
+    low = torch.empty(1, 1).expand(1, 3, 2, 2)
+    huge = torch.empty(1, dtype=torch.bool).expand(1, 40000, 8)
+    from balkd_seg.ops._select import why_not_fused
+
+    assert why_not_fused(low.expand(1, 3, 2, 2), low, huge, False) == (
+        'an image of (40000, 8) with logits of (3, 2, 2) is too large'
+    )
 
 
 def test_without_kernels_the_reason_is_named(monkeypatch):

@@ -20,6 +20,13 @@ FORMS = {
         'dtype': 'float32', 'temperatures': [1.5, 4], 'teacher': True, 'task': True,
         'class_weight': True,
     },
+    'full, weighted pixels': {
+        'dtype': 'bfloat16', 'temperatures': [1, 2], 'weighting': ['pixel', 2.0, 1.5], 'task': True,
+    },
+    'upsampled, weighted pixels': {
+        'dtype': 'float32', 'temperatures': [1, 1], 'weighting': ['pixel', 2.0, 1.0], 'ratio': 8,
+        **TASK,
+    },
     'upsampled, two temperatures': {
         'dtype': 'float32', 'temperatures': [1, 3], 'ratio': 8, **TASK,
     },

@@ -31,7 +31,8 @@ def operator_inputs(sizes, impl, dtype=torch.float32, gradient='save'):
     student, teacher, target = make(sizes, dtype)
     valid = target != 255
     coefficients = torch.tensor([[0.1, 0.2, 0.3]], device=DEVICE)
-    settings = ([1.0, 1.0, 1.0, 2.0], False, False, 255, impl, gradient, True, True)
+    weighting = ('image', [3.0, 1.0])
+    settings = ([1.0, 1.0, 1.0, 2.0], False, False, 255, *weighting, impl, gradient, True, True)
     teacher = teacher.requires_grad_()
     return student, teacher, valid, target, None, coefficients, *settings
 
@@ -41,6 +42,15 @@ def operator_inputs(sizes, impl, dtype=torch.float32, gradient='save'):
 def test_opcheck(impl, sizes):
     inputs = operator_inputs(sizes, impl)
     torch.library.opcheck(_operator.balanced_divergence, inputs)
+
+
+def test_opcheck_of_channels_last():
+    student, teacher, *rest = operator_inputs('full', 'fused')
+    student, teacher = (
+        z.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        for z in (student, teacher)
+    )
+    torch.library.opcheck(_operator.balanced_divergence, (student, teacher, *rest))
 
 
 def test_opcheck_where_backward_computes_again():
