@@ -93,6 +93,24 @@ model = dict(
 """
 
 
+MUTUAL = """
+_base_ = './base.py'
+model = dict(
+    type='MutualDistiller',
+    student=_base_.student,
+    peers=dict(teacher=dict(config='teacher.py')),
+    distill=[
+        dict(type='BalancedDivergenceLoss', entropy_weighting='image'),
+        dict(type='PixelwiseKLLoss', learner='teacher')])
+custom_hooks = [*_base_.custom_hooks, dict(type='DistillScheduleHook', schedules=[
+    dict(loss='loss_balkd', setting='loss_weight', points=[(0, 0.0), (4, 1.0)])])]
+val_evaluator = dict(
+    _delete_=True, type='NetworksMetric',
+    metric=[_base_.val_evaluator, dict(type='CalibrationMetric')])
+test_evaluator = dict(val_evaluator)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'peers.teacher': dict(lr_mult=0.5)}))
+"""
+
 EXTRAS = """
 _base_ = './distil.py'
 custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.1)]
@@ -159,6 +177,7 @@ def workplace(tmp_path_factory):
     (folder / 'extras.py').write_text(EXTRAS)
     (folder / 'stock_base.py').write_text(BASE.format(plugin=''))
     (folder / 'distil.py').write_text(DISTIL)
+    (folder / 'mutual.py').write_text(MUTUAL)
     (folder / 'teacher.py').write_text(
         "_base_ = './base.py'\nmodel = dict(_base_.student)\nmodel['backbone']['depth'] = 34\n"
     )
@@ -360,3 +379,130 @@ def test_mim_train_balkd_seg_finds_configs_by_name(workplace, installed):
     assert str(installed / 'balkd_seg' / '.mim' / 'tools' / 'train.py') in log
     assert len(losses(log)) == 1
     assert float(mean_iou(log)) >= 0
+
+
+@pytest.fixture(scope='module')
+def mutual(workplace):
+    """The log of a run of two networks that train together."""
+    train = ('mim', 'train', 'mmsegmentation', 'mutual.py', '--work-dir', 'mutual')
+    return run(*train, cwd=workplace)
+
+
+def test_mutual_training_scores_and_stores_every_network(workplace, mutual):
+    for name in ('distill.loss_balkd', 'teacher.distill.loss_kd', 'teacher.decode.loss_ce'):
+        assert f'{name}: ' in mutual
+    values = re.findall(r' distill.balkd_weight: ([\d.]+)', mutual)
+    assert [float(value) for value in values] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    scores = dict(re.findall(r'((?:student|teacher)/\w+): ([\d.]+)', mutual))
+    assert {'student/mIoU', 'student/ECE', 'teacher/mIoU', 'teacher/NLL'} <= set(scores)
+    # the student is a stock network for a stock test, and the teacher once it is taken out
+    command = ('mim', 'test', 'mmsegmentation')
+    student = ('student_stock.py', '--checkpoint', 'mutual/iter_6.pth')
+    assert mean_iou(run(*command, *student, cwd=workplace)) == scores['student/mIoU']
+    export = (sys.executable, ROOT / 'tools' / 'export_student.py', 'mutual/iter_6.pth')
+    run(*export, 'peer.pth', '--network', 'teacher', cwd=workplace)
+    teacher = ('teacher.py', '--checkpoint', 'peer.pth')
+    assert mean_iou(run(*command, *teacher, cwd=workplace)) == scores['teacher/mIoU']
+    # its own config scores both again, from one checkpoint
+    both = run(*command, 'mutual.py', '--checkpoint', 'mutual/iter_6.pth', cwd=workplace)
+    again = dict(re.findall(r'((?:student|teacher)/\w+): ([\d.]+)', both))
+    assert again == scores
+
+
+def test_a_stopped_mutual_run_resumes_to_the_same_weights(workplace, mutual):
+    options = ('--cfg-options', 'train_cfg.max_iters=3')
+    train = ('mim', 'train', 'mmsegmentation', 'mutual.py', '--work-dir', 'mutual_resumed')
+    run(*train, *options, cwd=workplace)
+    log = run(*train, '--resume', cwd=workplace)
+    assert losses(log) == losses(mutual)[3:]
+    files = (workplace / folder / 'iter_6.pth' for folder in ('mutual', 'mutual_resumed'))
+    expected, got = (torch.load(file, map_location='cpu', weights_only=True) for file in files)
+    pairs = [(expected['state_dict'], got['state_dict'])]
+    pairs.append((expected['peers']['teacher'], got['peers']['teacher']))
+    for one, other in pairs:
+        for key, value in one.items():
+            torch.testing.assert_close(other[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_mutual_training_starts_from_checkpoints_in_mixed_precision(workplace, mutual):
+    log = run(
+        'mim', 'train', 'mmsegmentation', 'mutual.py', '--work-dir', 'started', '--amp',
+        '--cfg-options', 'load_from=mutual/iter_6.pth',
+        'model.peers.teacher.checkpoint=teacher/iter_6.pth', 'train_cfg.max_iters=4',
+        'optim_wrapper.accumulative_counts=2', 'optim_wrapper.optimizer.lr=0.0',
+        cwd=workplace,
+    )  # fmt: skip
+    assert 'every weight loaded from teacher/iter_6.pth' in log
+    started = torch.load(workplace / 'started' / 'iter_4.pth', weights_only=True)
+    origins = (
+        weights(workplace / 'mutual' / 'iter_6.pth'),
+        weights(workplace / 'teacher/iter_6.pth'),
+    )
+    for got, origin in zip(
+        (started['state_dict'], started['peers']['teacher']), origins, strict=True
+    ):
+        for key, value in origin.items():
+            if 'running' not in key and 'num_batches' not in key:
+                assert torch.equal(got[key], value), key
+
+
+def test_two_cpu_processes_train_two_networks_alike(workplace):
+    log = run(
+        *LAUNCH, ROOT / 'tools' / 'train.py', 'mutual.py', '--work-dir', 'mutual_two',
+        '--launcher', 'pytorch', '--cfg-options', 'randomness.diff_rank_seed=True', cwd=workplace,
+    )  # fmt: skip
+    assert len(losses(log)) == 6
+    script = workplace / 'peers.py'
+    script.write_text(RANK_PEERS.format(tests=str(ROOT / 'tests')))
+    output = run(*LAUNCH, script, cwd=workplace)
+    assert 'rank 0 agrees' in output
+    assert 'rank 1 agrees' in output
+
+
+RANK_PEERS = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+import balkd_seg
+from conftest import batch, segmentor
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+
+register_all_modules(init_default_scope=True)
+distributed.init_process_group('gloo')
+rank = distributed.get_rank()
+torch.manual_seed(rank)  # processes start apart
+model = MODELS.build(dict(
+    type='MutualDistiller', student=segmentor(), peers=dict(teacher=segmentor(depth=34)),
+    distill=[dict(type='BalancedDivergenceLoss', entropy_weighting='pixel', loss_weight=50.0),
+             dict(type='PixelwiseKLLoss', learner='teacher')]))
+model.init_weights()
+peers = torch.cat([p.detach().flatten() for p in model.peers.parameters()])
+gathered = [torch.empty_like(peers) for _ in range(2)]
+distributed.all_gather(gathered, peers)
+assert torch.equal(*gathered)
+for tensor in model.state_dict().values():  # what mmengine's Runner does
+    distributed.broadcast(tensor, 0)
+model.double().eval()
+inputs, samples = batch(size=2)
+inputs = inputs.double()
+for sample in samples:
+    sample.gt_sem_seg.data.clamp_(max=4)  # as many valid pixels on each process
+
+
+def gradients(module, part):
+    model.zero_grad()
+    losses = module(inputs[part], samples[part], mode='loss')
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    return [p.grad.clone() for p in model.parameters()]
+
+
+whole = gradients(model, slice(0, 2))
+wrapped = DistributedDataParallel(model)  # every weight takes part: nothing to find
+shared = gradients(wrapped, slice(rank, rank + 1))
+for one, other in zip(shared, whole, strict=True):
+    torch.testing.assert_close(one, other)
+print('rank', rank, 'agrees')
+"""

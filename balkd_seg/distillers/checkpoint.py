@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import barrier, get_local_rank
 from torch import Tensor, nn
 
-# A teacher's auxiliary head only serves its own training, so it is neither built nor loaded.
+# The auxiliary head only serves a network's own training: a frozen one is built without it.
 _UNUSED_PREFIX = 'auxiliary_head.'
 
 
@@ -55,7 +55,7 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
     """Load every weight of a network, or nothing and raise.
 
     Args:
-        network: Built without auxiliary head.
+        network: With or without auxiliary head; one without ignores the checkpoint's.
         checkpoint: From `read_checkpoint`, with or without `'state_dict'` around the weights.
         path: Where it came from, for the message.
         role: Whose it is, for the message.
@@ -72,8 +72,9 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
             f"tensors, but got something else under 'state_dict' or at its top level."
         )
     weights = {key.removeprefix('module.'): value for key, value in found.items()}
-    weights = {k: v for k, v in weights.items() if not k.startswith(_UNUSED_PREFIX)}
     expected = network.state_dict()
+    if not any(k.startswith(_UNUSED_PREFIX) for k in expected):
+        weights = {k: v for k, v in weights.items() if not k.startswith(_UNUSED_PREFIX)}
     missing = [k for k in expected if k not in weights and 'num_batches_tracked' not in k]
     unexpected = [k for k in weights if k not in expected]
     shapes = [

@@ -3,14 +3,29 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
 
 
+class BesideStateDict(nn.Module):
+    """A module whose weights are trained but stay out of its owner's state dict.
+
+    `DistillStateHook` stores what `beside_state_dict` returns, so that the student's checkpoint
+    keeps the stock keys.
+    """
+
+    def state_dict(  # type: ignore[override]
+        self, *args: Any, destination: dict | None = None, **kwargs: Any
+    ) -> dict:
+        """Add nothing to the state dict of the owner."""
+        return {} if destination is None else destination
+
+
 class DistillTerm(nn.Module):
-    """A distillation loss between a module of the student and one of the teacher.
+    """A distillation loss between a module of the network that learns and one of its teacher.
 
     Args:
         entry: The loss (`type` and its arguments), and optionally
@@ -19,19 +34,22 @@ class DistillTerm(nn.Module):
               `decode_head.conv_seg` (of the last head in a cascade);
             - `projection`: `dict(in_channels=..., out_channels=...)` of a 1x1 convolution from the
               student's channels to the teacher's, trained with the student.
-        student: The student network.
+        student: The network that learns.
+        learner: Its name; what is logged and stored of another than the student starts with it.
 
     Raises:
-        ValueError: If the student has no such tap or the loss refuses its arguments.
+        ValueError: If the network has no such tap or the loss refuses its arguments.
     """
 
-    def __init__(self, entry: dict, student: nn.Module) -> None:
+    def __init__(self, entry: dict, student: nn.Module, learner: str = 'student') -> None:
         super().__init__()
         entry = dict(entry)
+        self.learner = learner
+        self.prefix = '' if learner == 'student' else f'{learner}.'
         self.student_tap: str = entry.pop('student_tap', None) or logits_path(student)
         self._teacher_tap: str | None = entry.pop('teacher_tap', None)
         projection = entry.pop('projection', None)
-        find_tap(student, self.student_tap, 'student')
+        find_tap(student, self.student_tap, learner)
         self.projection = nn.Conv2d(**projection, kernel_size=1) if projection else nn.Identity()
         self.loss = MODELS.build(entry)
         self.loss_name: str = getattr(self.loss, 'loss_name', '')
@@ -58,20 +76,32 @@ class DistillTerm(nn.Module):
             expected = getattr(head, name)
             if getattr(self.loss, name, expected) != expected:
                 raise ValueError(
-                    f"Expected `{name}` of {self.loss_name} to be that of the student's head, "
-                    f'{expected}, but got {getattr(self.loss, name)}. Set {name}={expected} in the '
-                    'entry of `distill`.'
+                    f'Expected `{name}` of {self.loss_name} to be that of the '
+                    f"{self.learner}'s head, {expected}, but got {getattr(self.loss, name)}. Set "
+                    f'{name}={expected} in the entry of `distill`.'
                 )
 
-    def bind_teacher(self, teacher: nn.Module) -> None:
-        """Take the teacher's logits where no tap was named."""
+    def bind_teacher(self, teacher: nn.Module, role: str = 'teacher') -> None:
+        """Take the teacher's logits where no tap was named; raise ValueError if it has no tap."""
         self._teacher_tap = self._teacher_tap or logits_path(teacher)
+        find_tap(teacher, self._teacher_tap, role)
 
     @property
     def teacher_tap(self) -> str:
         """The dotted path in the teacher, known once the teacher is built."""
         assert self._teacher_tap is not None
         return self._teacher_tap
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the loss has a weight; a schedule may take it away."""
+        weight = getattr(self.loss, 'loss_weight', 1.0)
+        return bool(getattr(self.loss, 'is_active', weight != 0))
+
+    @property
+    def name(self) -> str:
+        """What tells the term from the others."""
+        return f'{self.prefix}{self.loss_name}'
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the entries of the log: `distill.loss_x`, and `distill.x_<part>` for each part."""
@@ -81,23 +111,34 @@ class DistillTerm(nn.Module):
         """Return the entries of the log for what the loss returned."""
         parts = result._asdict()
         stem = self.loss_name.removeprefix('loss_')
-        log = {f'distill.{self.loss_name}': parts.pop('loss')}
+        log = {f'{self.prefix}distill.{self.loss_name}': parts.pop('loss')}
         watched = {name: value for name, value in parts.items() if value is not None}
-        log.update({f'distill.{stem}_{name}': value for name, value in watched.items()})
+        log.update({f'{self.prefix}distill.{stem}_{k}': value for k, value in watched.items()})
         return log
 
+    def at_rest(self) -> dict[str, Tensor]:
+        """Return what stands for the term at weight 0.
 
-class DistillTerms(nn.ModuleList):
+        Weights of a projection still take part, with gradient 0: distributed training waits for
+        every weight.
+        """
+        weights = [parameter.sum() for parameter in self.parameters() if parameter.requires_grad]
+        if not weights:
+            return {}
+        return {f'{self.prefix}distill.{self.loss_name}': 0.0 * torch.stack(weights).sum()}
+
+
+class DistillTerms(BesideStateDict, nn.ModuleList):
     """The terms of a distiller: trained with the student, but no part of its state dict.
 
     What they learn (projections) is read and restored by `beside_state_dict` and
-    `load_beside_state_dict`, so that the student's checkpoint keeps the stock keys.
+    `load_beside_state_dict`.
     """
 
     def __init__(self, terms: Iterable[DistillTerm]) -> None:
         super().__init__(terms)
         self.are_stored = False  # DistillStateHook says otherwise
-        names = [term.loss_name for term in self]
+        names = [term.name for term in self]
         if not names or len(set(names)) < len(names):
             raise ValueError(
                 f'Expected `distill` to hold at least one entry and each its own `loss_name`, but '
@@ -107,17 +148,11 @@ class DistillTerms(nn.ModuleList):
     def __iter__(self) -> Iterator[DistillTerm]:
         return super().__iter__()  # type: ignore[return-value]
 
-    def state_dict(  # type: ignore[override]
-        self, *args: Any, destination: dict | None = None, **kwargs: Any
-    ) -> dict:
-        """Add nothing to the state dict of the owner."""
-        return {} if destination is None else destination
-
     def beside_state_dict(self) -> dict[str, Tensor]:
         """Return what the terms learn, to be stored beside the student."""
         state: dict[str, Tensor] = {}
         for term in self:
-            term.state_dict(destination=state, prefix=f'{term.loss_name}.')
+            term.state_dict(destination=state, prefix=f'{term.name}.')
         return dict(state)
 
     def load_beside_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -135,7 +170,7 @@ class DistillTerms(nn.ModuleList):
                 'its student with `load_from`.'
             )
         for term in self:
-            prefix = f'{term.loss_name}.'
+            prefix = f'{term.name}.'
             term.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             )

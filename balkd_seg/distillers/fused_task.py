@@ -1,11 +1,11 @@
-"""The student's main cross-entropy and one divergence in one pass over the pixels.
+"""A network's main cross-entropy and one divergence in one pass over the pixels.
 
 mmseg's head upsamples its logits to the label, and so does the divergence. Computed together, by
 `balkd_seg.ops.balanced_divergence`, neither needs full-resolution logits.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,17 +16,22 @@ from mmseg.models.losses import CrossEntropyLoss
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from balkd_seg.distillers.distill_term import DistillTerm, DistillTerms
+from balkd_seg.distillers.distill_term import DistillTerm
 from balkd_seg.distillers.taps import logits_head, logits_path
 from balkd_seg.losses.balanced_divergence import BalancedDivergenceLoss, CrossEntropy
 
 
-def find_fusable(student: nn.Module, terms: DistillTerms) -> DistillTerm | None:
-    """Return the term to compute with the task loss, or None and log why there is none."""
-    reason = _why_not_this_head(logits_head(student))
+def find_fusable(network: nn.Module, terms: Iterable[DistillTerm]) -> DistillTerm | None:
+    """Return the term to compute with the task loss, or None and log why there is none.
+
+    Args:
+        network: The segmentor that learns.
+        terms: Its terms.
+    """
+    reason = _why_not_this_head(logits_head(network))
     if reason is None:
         for term in terms:
-            if _fits(term, student):
+            if _fits(term, network):
                 return term
         reason = (
             'no entry of `distill` is a divergence over classes between the logits themselves with '
@@ -41,42 +46,67 @@ def find_fusable(student: nn.Module, terms: DistillTerms) -> DistillTerm | None:
     return None
 
 
-@contextmanager
-def fuse(
-    student: nn.Module, term: DistillTerm, teacher_logits: Tensor, log: dict[str, Tensor]
-) -> Iterator[None]:
-    """Let the student's main head compute its loss together with a term while the block runs.
+class TaskLoss:
+    """What a main head would have computed its loss from, once the network has run.
 
     Args:
-        student: An mmseg segmentor.
-        term: What `find_fusable` returned.
-        teacher_logits: (N, C, h', w').
-        log: Receives the entries of the term.
+        network: An mmseg segmentor.
     """
-    head: Any = logits_head(student)
-    criterion: Any = _criteria(head)[0]
 
-    def loss_by_feat(seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+    def __init__(self, network: nn.Module) -> None:
+        self.head: Any = logits_head(network)
+        self.criterion: Any = _criteria(self.head)[0]
+        stage = logits_path(network).split('.')[1:-1]  # of a cascade
+        self.prefix = '_'.join(['decode', *stage])
+        self.logits: Tensor | None = None
+        self.data_samples: list = []
+
+    def store(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        """Take the place of the head's `loss_by_feat`, and hold the place of its results."""
+        self.logits, self.data_samples = seg_logits, batch_data_samples
+        zero = seg_logits.new_zeros(())
+        return {self.criterion.loss_name: zero, 'acc_seg': zero}
+
+    def with_term(
+        self, term: DistillTerm, teacher_logits: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the entries of the log of the head's loss, and those of a term, computed together.
+
+        Args:
+            term: What `find_fusable` returned.
+            teacher_logits: (N, C, h', w').
+        """
+        assert self.logits is not None
+        criterion = self.criterion
         weight = criterion.class_weight
         task = CrossEntropy(
             criterion.loss_weight,
-            None if weight is None else torch.tensor(weight, device=seg_logits.device),
+            None if weight is None else torch.tensor(weight, device=self.logits.device),
             criterion.avg_non_ignore,
         )
-        target = head._stack_batch_gt(batch_data_samples).squeeze(1)
-        joint, result = term.loss.with_cross_entropy(seg_logits, teacher_logits, target, task)
-        log.update(term.log(result._replace(cross_entropy=None, accuracy=None)))
+        target = self.head._stack_batch_gt(self.data_samples).squeeze(1)
+        joint, result = term.loss.with_cross_entropy(self.logits, teacher_logits, target, task)
         value = criterion.loss_weight * result.cross_entropy
-        return {
-            criterion.loss_name: _ValueOfOneGradientOfOther.apply(value, joint),
-            'acc_seg': 100 * result.accuracy,
+        own = {
+            f'{self.prefix}.{criterion.loss_name}': _ValueOfOneGradientOfOther.apply(value, joint),
+            f'{self.prefix}.acc_seg': 100 * result.accuracy,
         }
+        return own, term.log(result._replace(cross_entropy=None, accuracy=None))
 
-    head.loss_by_feat = loss_by_feat
+
+@contextmanager
+def defer_task_loss(network: nn.Module) -> Iterator[TaskLoss]:
+    """Keep a network's main head from computing its loss while the block runs a training step.
+
+    Yields:
+        What `with_term` computes it from, once the network has run.
+    """
+    task = TaskLoss(network)
+    task.head.loss_by_feat = task.store
     try:
-        yield
+        yield task
     finally:
-        del head.loss_by_feat
+        del task.head.loss_by_feat
 
 
 class _ValueOfOneGradientOfOther(Function):
@@ -114,12 +144,12 @@ def _why_not_this_head(head: Any) -> str | None:
     return None
 
 
-def _fits(term: DistillTerm, student: nn.Module) -> bool:
+def _fits(term: DistillTerm, network: nn.Module) -> bool:
     loss = term.loss
     return (
         isinstance(loss, BalancedDivergenceLoss)
         and loss.softmax_axis == 'classes'
         and loss.resize == 'label'
         and isinstance(term.projection, nn.Identity)
-        and term.student_tap == logits_path(student)
+        and term.student_tap == logits_path(network)
     )

@@ -14,7 +14,7 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
         network: Either `dict(config=..., **overrides)`, where `config` is an installed config
             (`'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'`) or a file and the
             overrides are merged into its `model` as config inheritance would, or a model dict.
-        role: `'student'` or `'teacher'`, for the messages.
+        role: `'student'`, `'teacher'` or another name, for the messages.
 
     Returns:
         The model dict, with a data preprocessor if the config has one at its top level.
@@ -43,7 +43,7 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
     model = loaded.model
     if 'data_preprocessor' in loaded and 'data_preprocessor' not in model:
         model.data_preprocessor = loaded.data_preprocessor
-    if model.type == 'OfflineDistiller':
+    if model.type in ('OfflineDistiller', 'MutualDistiller'):
         raise ValueError(
             f'Expected the config of the {role} to describe one network, but `{name}` is a '
             'distillation itself. Name the config of its student.'

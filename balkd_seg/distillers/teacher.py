@@ -1,7 +1,6 @@
 """A teacher that is frozen in every sense, built and strictly loaded when training starts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 
 from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
 from balkd_seg.distillers.model_config import resolve_model_config
-from balkd_seg.distillers.taps import find_tap, record_taps
+from balkd_seg.distillers.renormalise import Renormalise
+from balkd_seg.distillers.taps import record_taps
 
 
 class FrozenTeacher:
@@ -47,7 +47,7 @@ class FrozenTeacher:
         load_strictly(self.network, checkpoint, self.checkpoint, 'teacher')
         self.network.eval().requires_grad_(False)
         self.classes = checkpoint_classes(checkpoint)
-        self._affine = _renormalisation(student_preprocessor, self.network.data_preprocessor)
+        self._renormalise = Renormalise(student_preprocessor, self.network.data_preprocessor)
         millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
         print_log(
             f'Teacher: {type(self.network.backbone).__name__} with {millions:.1f} M parameters, '
@@ -61,14 +61,7 @@ class FrozenTeacher:
     def apply_(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Apply what `nn.Module.to` applies to its tensors."""
         self.network._apply(fn)
-        if self._affine is not None:
-            scale, shift, flip = self._affine
-            self._affine = (fn(scale), fn(shift), flip)
-
-    def check_taps(self, paths: Sequence[str]) -> None:
-        """Raise ValueError if a tap is not a module of the teacher."""
-        for path in paths:
-            find_tap(self.network, path, 'teacher')
+        self._renormalise._apply(fn)
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, paths: Sequence[str]) -> dict[str, Tensor]:
@@ -81,11 +74,8 @@ class FrozenTeacher:
         Raises:
             ValueError: If an output is NaN or +inf; names the teacher.
         """
-        if self._affine is not None:
-            scale, shift, flip = self._affine
-            inputs = (inputs.flip(1) if flip else inputs) * scale + shift
         with record_taps(self.network, paths, 'teacher') as outputs:
-            self.network(inputs, mode='tensor')
+            self.network(self._renormalise(inputs), mode='tensor')
         for path, output in outputs.items():
             # -inf is a class ruled out; the logger of every iteration synchronises anyway
             if not bool((output < torch.inf).all()):
@@ -95,29 +85,3 @@ class FrozenTeacher:
                     'Check its checkpoint and normalisation, or train in bfloat16 or float32.'
                 )
         return outputs
-
-
-def _channel_statistics(preprocessor: Any) -> tuple[Tensor, Tensor]:
-    """Return mean and std of shape (3, 1, 1); 0 and 1 where a preprocessor does not normalise."""
-    if getattr(preprocessor, '_enable_normalize', False):
-        return preprocessor.mean, preprocessor.std
-    return torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
-
-
-def _renormalisation(student: Any, teacher: Any) -> tuple[Tensor, Tensor, bool] | None:
-    """Return (scale, shift, flip) that turn the student's inputs into the teacher's, or None.
-
-    `teacher_input = (student_input · std_s + mean_s - mean_t) / std_t`, in the teacher's channel
-    order. Pixels that the student's preprocessor padded are converted like the others; their
-    labels are ignored.
-    """
-    mean_s, std_s = (x.cpu() for x in _channel_statistics(student))
-    mean_t, std_t = (x.cpu() for x in _channel_statistics(teacher))
-    flip = bool(getattr(student, 'channel_conversion', False)) != bool(
-        getattr(teacher, 'channel_conversion', False)
-    )
-    if flip:
-        mean_s, std_s = mean_s.flip(0), std_s.flip(0)
-    if not flip and torch.equal(mean_s, mean_t) and torch.equal(std_s, std_t):
-        return None
-    return std_s / std_t, (mean_s - mean_t) / std_t, flip

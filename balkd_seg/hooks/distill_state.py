@@ -1,23 +1,28 @@
 """Store beside the student what training needs to go on exactly where it stopped."""
 
+import logging
+
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
+from torch import nn
 
 from balkd_seg.distillers.distill_term import DistillTerms
+from balkd_seg.distillers.peers import Peers
 
-_TERMS, _RANDOM = 'distill_state', 'random_state'
+_TERMS, _PEERS, _RANDOM = 'distill_state', 'peers', 'random_state'
 
 
 @HOOKS.register_module()
 class DistillStateHook(Hook):
-    """Keep learnt projections and the random state in checkpoints, under keys of their own.
+    """Keep peers, learnt projections and the random state in checkpoints, under keys of their own.
 
-    `checkpoint['state_dict']` stays the stock student. `'distill_state'` is written when the
+    `checkpoint['state_dict']` stays the stock student. `'peers'` holds the state dict of each peer
+    of a `MutualDistiller`, read on resuming and for testing. `'distill_state'` is written when the
     distillation terms have weights. `'random_state'` is PyTorch's, so that dropout goes on as in a
     run that was never stopped; mmengine itself replays the data, the same if `randomness.seed` is
     set. It is one process's state, so it is left out of distributed training.
@@ -36,7 +41,13 @@ class DistillStateHook(Hook):
             terms.are_stored = True
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the terms' weights and the random state to the checkpoint."""
+        """Add peers, the terms' weights and the random state to the checkpoint."""
+        peers = _peers(runner)
+        if peers is not None:
+            checkpoint[_PEERS] = {
+                name: {key: value.cpu() for key, value in weights.items()}
+                for name, weights in peers.beside_state_dict().items()
+            }
         terms = _distill_terms(runner)
         state = terms.beside_state_dict() if terms is not None else {}
         if state:
@@ -45,7 +56,8 @@ class DistillStateHook(Hook):
             checkpoint[_RANDOM] = _random_state()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore the terms' weights on resuming; remember the random state until it goes on."""
+        """Restore peers, and on resuming the rest; the random state when training goes on."""
+        self._load_peers(runner, checkpoint)
         if not runner._resume:
             return
         if get_world_size() == 1:
@@ -59,6 +71,30 @@ class DistillStateHook(Hook):
             print_log(
                 'The checkpoint holds no distillation projections: they start anew.',
                 logger='current',
+            )
+
+    def _load_peers(self, runner: Runner, checkpoint: dict) -> None:
+        """Load the peers, except where training starts from a student (`load_from`)."""
+        peers = _peers(runner)
+        if peers is None:
+            return
+        training = isinstance(runner._train_loop, BaseLoop)
+        if training and not runner._resume:
+            return
+        if _PEERS in checkpoint:
+            peers.load_beside_state_dict(checkpoint[_PEERS], 'to resume or test')
+        elif training:
+            raise ValueError(
+                'Expected the checkpoint to resume from to hold the peers of a MutualDistiller, '
+                'but it holds the student alone. Resume from one that training wrote with '
+                "dict(type='DistillStateHook') in custom_hooks, or start from it with `load_from`."
+            )
+        else:
+            print_log(
+                f'The checkpoint holds the student alone, not {", ".join(peers)}: only the student '
+                'is tested.',
+                logger='current',
+                level=logging.WARNING,
             )
 
     def before_train_iter(
@@ -94,5 +130,13 @@ def _set_random_state(state: dict) -> None:
 
 def _distill_terms(runner: Runner) -> DistillTerms | None:
     """Return the terms of the runner's model, or None if it is no distiller."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, 'distill_terms', None)
+    return getattr(_model(runner), 'distill_terms', None)
+
+
+def _peers(runner: Runner) -> Peers | None:
+    """Return the peers of the runner's model, or None if it has none."""
+    return getattr(_model(runner), 'peers', None)
+
+
+def _model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -74,7 +74,7 @@ def calibration_sums(
     num_classes, num_cells = len(logits), num_bins if binning == 'equal-width' else FINE_CELLS
     wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
     # on a CPU a chunk stays in the cache; a GPU wants few large kernels
-    size = 2**14 if logits.device.type == 'cpu' else 2**20
+    size = 2**16 if logits.device.type == 'cpu' else 2**20
     pixels, predictions = logits.detach().flatten(1), prediction.flatten()
     labels = target.flatten().long()
     buffer = torch.empty(num_classes * min(size, len(labels)), dtype=wide, device=logits.device)

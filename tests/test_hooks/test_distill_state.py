@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import IterBasedTrainLoop
 
-from balkd_seg.distillers import offline
+from balkd_seg.distillers import base
 from balkd_seg.hooks import DistillStateHook, distill_state
 
 PROJECTED = dict(
@@ -73,7 +74,7 @@ def test_order_of_the_entries_does_not_matter(make_distiller):
 
 def test_training_projections_without_the_hook_warns(make_distiller, make_batch, monkeypatch):
     said = []
-    monkeypatch.setattr(offline, 'print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr(base, 'print_log', lambda text, **_: said.append(text))
     distiller = make_distiller(distill=[PROJECTED])
     distiller.loss(*make_batch())
     assert any("Add dict(type='DistillStateHook')" in text for text in said)
@@ -126,3 +127,69 @@ def test_loading_without_resuming_leaves_the_random_state_alone():
     torch.manual_seed(6)
     hook.before_train_iter(runner_of(model), 0)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.fixture
+def make_mutual(make_segmentor):
+    def make(seed=0, peers=('teacher',)):
+        from mmseg.registry import MODELS
+
+        torch.manual_seed(seed)
+        distill = [dict(type='PixelwiseKLLoss', source=peers[0])]
+        networks = {name: make_segmentor() for name in peers}
+        return MODELS.build(
+            dict(type='MutualDistiller', student=make_segmentor(), peers=networks, distill=distill)
+        )
+
+    return make
+
+
+def loop_of(model, resume, training):
+    loop = object.__new__(IterBasedTrainLoop) if training else None
+    return SimpleNamespace(model=model, _resume=resume, _train_loop=loop)
+
+
+@pytest.mark.parametrize(('resume', 'training'), [(True, True), (False, False)])
+def test_peers_are_saved_and_restored_to_resume_and_to_test(make_mutual, resume, training):
+    source, target = make_mutual(0), make_mutual(1)
+    checkpoint = {}
+    DistillStateHook().before_save_checkpoint(runner_of(source), checkpoint)
+    assert list(checkpoint['peers']) == ['teacher']
+    assert not target.peers.is_trained
+    DistillStateHook().after_load_checkpoint(loop_of(target, resume, training), checkpoint)
+    assert target.peers.is_trained
+    expected = source.peers['teacher'].state_dict()
+    got = target.peers['teacher'].state_dict()
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
+def test_starting_from_a_student_leaves_peers_alone(make_mutual):
+    source, target = make_mutual(0), make_mutual(1)
+    before = target.peers['teacher'].backbone.stem[0].weight.clone()
+    checkpoint = dict(peers=source.peers.beside_state_dict())
+    DistillStateHook().after_load_checkpoint(loop_of(target, False, True), checkpoint)
+    assert torch.equal(target.peers['teacher'].backbone.stem[0].weight, before)
+
+
+def test_a_students_checkpoint_cannot_be_resumed_but_tested(make_mutual, monkeypatch):
+    said = []
+    monkeypatch.setattr(distill_state, 'print_log', lambda text, **_: said.append(text))
+    model = make_mutual()
+    DistillStateHook().after_load_checkpoint(loop_of(model, False, False), {})
+    assert 'holds the student alone, not teacher' in said[0]
+    assert not model.peers.is_trained
+    with pytest.raises(ValueError, match='to hold the peers of a MutualDistiller'):
+        DistillStateHook().after_load_checkpoint(loop_of(model, True, True), {})
+
+
+def test_peers_of_another_config_are_refused_and_nothing_changes(make_mutual):
+    model = make_mutual()
+    before = model.peers['teacher'].backbone.stem[0].weight.clone()
+    other = dict(peers=make_mutual(1, peers=('teacher', 'third')).peers.beside_state_dict())
+    with pytest.raises(ValueError, match=r"peers \['teacher'\] .* got \['teacher', 'third'\]"):
+        DistillStateHook().after_load_checkpoint(loop_of(model, True, True), other)
+    del other['peers']['third']
+    del other['peers']['teacher']['backbone.stem.0.weight']
+    with pytest.raises(ValueError, match='to fit the teacher exactly'):
+        DistillStateHook().after_load_checkpoint(loop_of(model, True, True), other)
+    assert torch.equal(model.peers['teacher'].backbone.stem[0].weight, before)

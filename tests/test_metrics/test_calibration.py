@@ -152,9 +152,9 @@ def test_by_hand(binning):
 @pytest.mark.parametrize('binning', BINNINGS)
 def test_sums_of_parts_are_the_sum_of_the_whole(binning):
     """The whole takes three chunks, the parts other ones."""
-    logits, target = image(height=300, width=130, dtype=torch.float32)
+    logits, target = image(height=500, width=300, dtype=torch.float32)
     whole = sums_of(logits, target, binning=binning)
-    parts = [slice(0, 1), slice(1, 200), slice(200, 300)]
+    parts = [slice(0, 1), slice(1, 300), slice(300, 500)]
     first, *rest = (sums_of(logits[:, rows], target[rows], binning=binning) for rows in parts)
     added = sum(rest, first)
     assert torch.equal(added.cells[0], whole.cells[0])

@@ -17,11 +17,15 @@ CLASSES = ('road', 'car', 'sky', 'tree', 'sign')
 
 
 @pytest.fixture
-def tool():
-    spec = importlib.util.spec_from_file_location('export_student', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module('export_student')
+
+
+@pytest.fixture
+def onnx_export(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module('onnx_export')
 
 
 @pytest.fixture
@@ -148,9 +152,9 @@ def test_bad_checkpoint_is_one_clear_line(tool, tmp_path, capsys, content, messa
 
 
 @pytest.mark.parametrize(('size', 'bins'), [((3, 5), (6, 6)), ((16, 32), (3, 6)), ((7, 4), (1, 2))])
-def test_fixed_pool_is_the_adaptive_pool(tool, size, bins):
+def test_fixed_pool_is_the_adaptive_pool(onnx_export, size, bins):
     x = torch.randn(2, 3, *size, dtype=torch.float64)
-    pool = tool.FixedAveragePool(size, bins).double()
+    pool = onnx_export.FixedAveragePool(size, bins).double()
     weights = pool.rows.sum(1)  # built in float32
     torch.testing.assert_close(pool(x), nn.AdaptiveAvgPool2d(bins)(x), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(weights, torch.ones_like(weights))
@@ -196,11 +200,11 @@ def test_onnx_takes_the_distillation_config(tool, make_segmentor, write_training
 
 
 def test_onnx_that_computes_something_else_is_not_kept(
-    tool, make_segmentor, write_training, tmp_path, capsys, monkeypatch
+    tool, onnx_export, make_segmentor, write_training, tmp_path, capsys, monkeypatch
 ):
     write_training(make_segmentor())
     monkeypatch.setattr(
-        tool.FixedAveragePool,
+        onnx_export.FixedAveragePool,
         'averages',
         staticmethod(lambda length, bins: torch.ones(bins, length)),
     )
@@ -212,12 +216,12 @@ def test_onnx_that_computes_something_else_is_not_kept(
 
 
 def test_network_that_onnx_does_not_know_is_named(
-    tool, make_segmentor, write_training, tmp_path, capsys, monkeypatch
+    tool, onnx_export, make_segmentor, write_training, tmp_path, capsys, monkeypatch
 ):
     model = make_segmentor()
     model['decode_head']['pool_scales'] = (3,)
     write_training(model)
-    monkeypatch.setattr(tool, 'fix_pools', lambda network, inputs: None)
+    monkeypatch.setattr(onnx_export, 'fix_pools', lambda network, inputs: None)
     assert export_onnx(tool, tmp_path) == 1
     assert 'PSPHead on ResNetV1c' in capsys.readouterr().err
 
@@ -235,3 +239,39 @@ def test_onnx_needs_config_and_size(tool, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tool, tmp_path, '--onnx', 'out.onnx')
     assert '--config CONFIG and --size' in capsys.readouterr().err
+
+
+def test_a_peer_is_exported_like_the_student(tool, make_segmentor, tmp_path, capsys):
+    model = dict(
+        type='MutualDistiller',
+        student=make_segmentor(),
+        peers=dict(teacher=make_segmentor(depth=34)),
+        distill=[dict(type='PixelwiseKLLoss')],
+    )
+    network = MODELS.build(model)
+    checkpoint = {
+        'state_dict': network.state_dict(),
+        'peers': network.peers.beside_state_dict(),
+        'meta': {'dataset_meta': {'classes': CLASSES}},
+    }
+    torch.save(checkpoint, tmp_path / 'iter_9.pth')
+    model['peers']['teacher']['checkpoint'] = 'not read'
+    Config({'model': model}).dump(str(tmp_path / 'mutual.py'))
+    assert run(tool, tmp_path, '--network', 'teacher') == 0
+    got = read_untrusting(tmp_path / 'out.pth')
+    expected = network.peers['teacher'].state_dict()
+    assert list(got['state_dict']) == list(expected)
+    assert all(torch.equal(got['state_dict'][key], value) for key, value in expected.items())
+    assert got['meta'] == {'dataset_meta': {'classes': CLASSES}}
+    for name in ('student', 'teacher'):
+        built = tool.build_network(str(tmp_path / 'mutual.py'), name, *weights_of(network, name))
+        own = network.networks()[name].state_dict()
+        assert all(torch.equal(value, own[key]) for key, value in built.state_dict().items())
+    (tmp_path / 'out.pth').unlink()
+    capsys.readouterr()
+    assert run(tool, tmp_path, '--network', 'tutor') == 1
+    assert "one of ['student', 'teacher'], but got --network tutor" in capsys.readouterr().err
+
+
+def weights_of(network, name):
+    return {'state_dict': network.networks()[name].state_dict()}, 'iter_9.pth'
