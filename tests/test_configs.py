@@ -19,7 +19,14 @@ from balkd_seg.distillers.model_config import resolve_model_config
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('[!_]*/*.py'))}
 DISTILLED = [name for name in CONFIGS if not name.startswith('baseline_')]
+MUTUAL = [name for name in DISTILLED if '-with-' in name]
+OFFLINE = [name for name in DISTILLED if name not in MUTUAL]
 LOSSES = {'PixelwiseKLLoss': 'kd', 'ChannelwiseKLLoss': 'cwd', 'BalancedDivergenceLoss': 'balkd'}
+# what the student learns with, then the teacher
+MUTUAL_LOSSES = {
+    ('PixelwiseKLLoss', 'PixelwiseKLLoss'): 'mutual',
+    ('BalancedDivergenceLoss', 'PixelwiseKLLoss'): 'bdkd',
+}
 HEADS = {'PSPHead': 'pspnet', 'ASPPHead': 'deeplabv3', 'SegformerHead': 'segformer'}
 MIX_TRANSFORMERS = {(32, (2, 2, 2, 2)): 'b0', (64, (3, 6, 40, 3)): 'b5'}
 DATASETS = {
@@ -57,7 +64,10 @@ def stock_path(name):
 def network(name, role):
     """Return the resolved model dict of the student (a baseline is its own) or the teacher."""
     model = load(name).model
-    return resolve_model_config(model[role], role) if 'distill' in model else model
+    if 'distill' not in model:
+        return model
+    config = model.peers[role] if 'peers' in model and role != 'student' else model[role]
+    return resolve_model_config(config, role)
 
 
 def plain(value, *without):
@@ -87,14 +97,21 @@ def describe_network(model):
 def describe_config(path):
     """Return what the name of a config has to be, from its contents and its launch command."""
     cfg = Config.fromfile(path)
-    distilled = cfg.model.type == 'OfflineDistiller'
+    distilled = cfg.model.type in ('OfflineDistiller', 'MutualDistiller')
     student = resolve_model_config(cfg.model.student, 'student') if distilled else cfg.model
     method, models = 'baseline', describe_network(student)
-    if distilled:
+    if cfg.model.type == 'OfflineDistiller':
         (term,) = cfg.model.distill
         method = LOSSES[term.type]
         teacher = resolve_model_config(cfg.model.teacher, 'teacher')
         models = f'{describe_network(teacher)}-to-{models}'
+    elif distilled:
+        own, taught = cfg.model.distill
+        assert (own.get('learner', 'student'), taught.learner) == ('student', 'teacher')
+        method = MUTUAL_LOSSES[own.type, taught.type]
+        assert (own.get('entropy_weighting') == 'image') == (method == 'bdkd')
+        (peer,) = cfg.model.peers.values()
+        models = f'{describe_network(resolve_model_config(peer, "teacher"))}-with-{models}'
     command = re.search(r'--gpus (\d+)', path.read_text())
     gpus = int(command[1]) if command else 1
     iters = cfg.train_cfg.max_iters
@@ -123,6 +140,7 @@ def test_the_name_says_what_is_in_it(name):
     [
         (0, 'kd'),
         (1, 'pspnet-r101-to-pspnet-r18'),
+        (1, 'pspnet-r34-d16-with-pspnet-r18-d32'),
         (1, 'pspnet-r34-d16-to-pspnet-r18'),
         (2, '4xb8-400'),
         (2, '1xb4-400'),
@@ -173,7 +191,8 @@ def test_it_is_short_and_opens_with_its_needs(name):
 
 def build(model):
     """Build a network without memory for its weights, where mmseg can."""
-    needs_values = model.get('student', model).backbone.type == 'MixVisionTransformer'
+    student = model.get('student', model)
+    needs_values = student.backbone.type == 'MixVisionTransformer' or 'peers' in model
     with torch.device('cpu' if needs_values else 'meta'):
         return MODELS.build(copy.deepcopy(model))
 
@@ -185,7 +204,7 @@ def test_it_builds_with_the_classes_of_its_data(name):
     _, num_classes = DATASETS[data.type, data.data_root]
     model = build(cfg.model)
     assert model.out_channels == num_classes
-    assert name not in DISTILLED or len(model.distill_terms) == 1
+    assert name not in DISTILLED or len(model.distill_terms) == 1 + (name in MUTUAL)
 
 
 # one distillation of each pair stands for the others, which share its base file
@@ -197,15 +216,47 @@ def test_its_teacher_builds_and_has_the_same_classes(name):
     assert build(model).out_channels == network(name, 'student').decode_head.num_classes
 
 
-@pytest.mark.parametrize('name', DISTILLED)
-def test_it_changes_nothing_but_the_distillation(name):
+def alone(name):
+    """Return the name of the baseline of a config's student."""
     _, models, schedule, data = name.split('_')
-    alone = f'baseline_{models.split("-to-")[1]}_{schedule}_{data}'
-    assert plain(network(name, 'student')) == plain(load(alone).model)
-    assert plain(load(name).to_dict(), 'model') == plain(load(alone).to_dict(), 'model')
+    return f'baseline_{re.split("-to-|-with-", models)[1]}_{schedule}_{data}'
 
 
-@pytest.mark.parametrize('name', DISTILLED)
+@pytest.mark.parametrize('name', OFFLINE)
+def test_it_changes_nothing_but_the_distillation(name):
+    baseline = load(alone(name))
+    assert plain(network(name, 'student')) == plain(baseline.model)
+    assert plain(load(name).to_dict(), 'model') == plain(baseline.to_dict(), 'model')
+
+
+@pytest.mark.parametrize('name', MUTUAL)
+def test_mutual_training_changes_nothing_but_the_model_and_what_is_scored(name):
+    cfg, baseline = load(name), load(alone(name))
+    assert plain(network(name, 'student')) == plain(baseline.model)
+    scored = ('model', 'val_evaluator', 'test_evaluator', 'calibration', 'scores', 'save_best')
+    assert plain(cfg.to_dict(), *scored) == plain(baseline.to_dict(), *scored)
+    expected = dict(type='NetworksMetric', metric=[baseline.val_evaluator, cfg.calibration])
+    assert plain(cfg.val_evaluator) == plain(cfg.test_evaluator) == plain(expected)
+    best = [c.default_hooks.checkpoint.get('save_best') for c in (cfg, baseline)]
+    assert best in ([None, None], ['student/mIoU', 'mIoU'])
+
+
+@pytest.mark.parametrize('name', MUTUAL)
+def test_its_peer_is_the_teacher_of_the_offline_methods(name):
+    """But trained here, from the same kind of weights as the student."""
+    _, models, schedule, data = name.split('_')
+    offline = f'balkd_{models.replace("-with-", "-to-")}_{schedule}_{data}'
+    training = ('checkpoint', 'pretrained', 'auxiliary_head', 'data_preprocessor')
+    assert plain(network(name, 'teacher'), *training) == plain(
+        network(offline, 'teacher'), *training
+    )
+    teacher, student = network(name, 'teacher'), network(name, 'student')
+    assert bool(teacher.get('pretrained')) == bool(student.get('pretrained'))
+    assert 'checkpoint' not in load(name).model.peers.teacher
+    assert teacher.auxiliary_head.num_classes == student.auxiliary_head.num_classes
+
+
+@pytest.mark.parametrize('name', OFFLINE)
 def test_its_teacher_is_the_one_that_the_checkpoint_belongs_to(name):
     teacher = load(name).model.teacher
     if teacher.checkpoint.startswith('https://'):
