@@ -30,7 +30,10 @@ def main() -> None:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     if args.out:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        evaluators = cfg.test_evaluator
+        for one in [evaluators] if isinstance(evaluators, dict) else evaluators:
+            if one.type != 'CalibrationMetric':  # which writes no files
+                one.update(output_dir=args.out, keep_results=True)
     build_runner(cfg).test()
 
 

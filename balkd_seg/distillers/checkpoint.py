@@ -14,12 +14,13 @@ from torch import Tensor, nn
 _UNUSED_PREFIX = 'auxiliary_head.'
 
 
-def read_checkpoint(path: str, role: str) -> dict[str, Any]:
+def read_checkpoint(path: str, role: str, setting: str | None = None) -> dict[str, Any]:
     """Read a checkpoint file or URL with `weights_only=True`.
 
     Args:
         path: A file, or an http(s) URL, which is kept in PyTorch's hub cache.
         role: Whose checkpoint it is, in messages: `'teacher'`.
+        setting: Where a config describes that network, for messages: `'model.teacher'`.
 
     Returns:
         The checkpoint as saved, on the CPU.
@@ -30,10 +31,15 @@ def read_checkpoint(path: str, role: str) -> dict[str, Any]:
     """
     file = local_checkpoint(path, role)
     if not os.path.isfile(file):
+        where = ''
+        if setting:
+            where = (
+                f'; in a config it is {setting}.checkpoint, on the command line --cfg-options '
+                f'{setting}.checkpoint=PATH'
+            )
         raise FileNotFoundError(
             f'Expected the checkpoint of the {role} at `{path}`, but there is no such file below '
-            f'`{os.getcwd()}`. Give a file or URL; in a config it is model.{role}.checkpoint, on '
-            f'the command line --cfg-options model.{role}.checkpoint=PATH.'
+            f'`{os.getcwd()}`. Give a file or URL{where}.'
         )
     try:
         checkpoint = torch.load(file, map_location='cpu', weights_only=True)
@@ -51,14 +57,33 @@ def read_checkpoint(path: str, role: str) -> dict[str, Any]:
     return checkpoint
 
 
-def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, role: str) -> None:
-    """Load every weight of a network, or nothing and raise.
+def load_strictly(
+    network: nn.Module,
+    checkpoint: dict[str, Any],
+    path: str,
+    role: str,
+    setting: str | None = None,
+) -> None:
+    """Load every weight of a network, or nothing and raise; see `fitting_weights`."""
+    weights = fitting_weights(network, checkpoint, path, role, setting)
+    network.load_state_dict(weights, strict=False)
+
+
+def fitting_weights(
+    network: nn.Module,
+    checkpoint: dict[str, Any],
+    path: str,
+    role: str,
+    setting: str | None = None,
+) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint that fits a network exactly.
 
     Args:
         network: With or without auxiliary head; one without ignores the checkpoint's.
         checkpoint: From `read_checkpoint`, with or without `'state_dict'` around the weights.
         path: Where it came from, for the message.
         role: Whose it is, for the message.
+        setting: Where a config describes that network, for messages: `'model.teacher'`.
 
     Raises:
         ValueError: If a key is missing or too many, or a shape differs; names the first of each.
@@ -87,9 +112,10 @@ def load_strictly(network: nn.Module, checkpoint: dict[str, Any], path: str, rol
             f'Expected the checkpoint `{path}` to fit the {role} exactly, but it belongs to '
             f'another architecture or class count: {_few("missing", missing)}; '
             f'{_few("unexpected", unexpected)}; {_few("other shape", shapes)}. '
-            f'Give the config that the checkpoint was trained with as model.{role}.config.'
+            f'Give the config that the checkpoint was trained with'
+            f'{f" as {setting}.config" if setting else ""}.'
         )
-    network.load_state_dict(weights, strict=False)
+    return weights
 
 
 def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:

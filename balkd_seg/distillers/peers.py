@@ -12,7 +12,12 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.random import fork_rng
 
-from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
+from balkd_seg.distillers.checkpoint import (
+    checkpoint_classes,
+    fitting_weights,
+    load_strictly,
+    read_checkpoint,
+)
 from balkd_seg.distillers.distill_term import BesideStateDict
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.renormalise import Renormalise
@@ -28,7 +33,8 @@ class Peers(BesideStateDict, nn.ModuleDict):
 
     Args:
         configs: For each name `dict(config=..., **overrides)` or an inline model dict; with
-            `checkpoint` it starts from there, every weight of it.
+            `checkpoint` it starts from there, every weight of it. A checkpoint of mutual training
+            gives the peer of that name, if it has one.
         preprocessor: The student's, which makes the images.
 
     Raises:
@@ -50,10 +56,11 @@ class Peers(BesideStateDict, nn.ModuleDict):
         self.is_trained = False  # whether the weights are worth anything
         inputs: dict[str, nn.Module] = {}
         for index, (name, config) in enumerate(configs.items()):
-            if not name.isidentifier() or 'loss' in name or name in _TAKEN:
+            if not name.isidentifier() or 'loss' in name or name in _TAKEN or hasattr(self, name):
                 raise ValueError(
                     f'Expected the names in `peers` to be identifiers without "loss" (mmengine '
-                    f'trains what has it in its name) and none of {_TAKEN}, but got {name!r}.'
+                    f'trains what has it in its name), none of {_TAKEN} and no attribute of a '
+                    f'module, but got {name!r}.'
                 )
             config = dict(config)
             self.checkpoints[name] = config.pop('checkpoint', None)
@@ -91,8 +98,11 @@ class Peers(BesideStateDict, nn.ModuleDict):
             with _own_random_state(index):
                 network.init_weights()
             if checkpoint is not None:
-                content = read_checkpoint(checkpoint, name)
-                load_strictly(network, content, checkpoint, name)
+                setting = f'model.peers.{name}'
+                content = read_checkpoint(checkpoint, name, setting)
+                # of mutual training: 'state_dict' is the student's
+                weights = content.get('peers', {}).get(name, content)
+                load_strictly(network, weights, checkpoint, name, setting)
                 self.classes[name] = checkpoint_classes(content)
             origin = f'every weight loaded from {checkpoint}' if checkpoint else 'from its init_cfg'
             millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
@@ -125,14 +135,25 @@ class Peers(BesideStateDict, nn.ModuleDict):
                 f'Expected the checkpoint `{path}` to hold the peers {sorted(self)} of this '
                 f'config, but got {sorted(state)}. Use the config it was trained with.'
             )
+        fitting = {
+            name: fitting_weights(network, state[name], path, name, f'model.peers.{name}')
+            for name, network in self.items()
+        }
         for name, network in self.items():
-            load_strictly(network, state[name], path, name)
+            network.load_state_dict(fitting[name], strict=False)
         self.is_trained = True
 
 
 @contextmanager
 def _own_random_state(index: int) -> Iterator[None]:
-    """Draw from a random state that follows from the seed and the peer's place, then forget it."""
-    with fork_rng(devices=[]):
-        torch.manual_seed(torch.initial_seed() + 1 + index)
+    """Draw from a random state that follows from the seed and the peer's place, then forget it.
+
+    On the CPU and, once CUDA is in use, on its current device, where the Runner initialises.
+    `torch.manual_seed` would reach all devices and what they draw afterwards.
+    """
+    seed, on_gpu = torch.initial_seed() + 1 + index, torch.cuda.is_initialized()
+    with fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
         yield

@@ -43,8 +43,8 @@ class FrozenTeacher:
         model.update(pretrained=None, auxiliary_head=None)
         # SyncBN in eval mode equals BN, but refuses to run on a CPU
         self.network = revert_sync_batchnorm(MODELS.build(model))
-        checkpoint = read_checkpoint(self.checkpoint, 'teacher')
-        load_strictly(self.network, checkpoint, self.checkpoint, 'teacher')
+        checkpoint = read_checkpoint(self.checkpoint, 'teacher', 'model.teacher')
+        load_strictly(self.network, checkpoint, self.checkpoint, 'teacher', 'model.teacher')
         self.network.eval().requires_grad_(False)
         self.classes = checkpoint_classes(checkpoint)
         self._renormalise = Renormalise(student_preprocessor, self.network.data_preprocessor)

@@ -12,6 +12,7 @@ from torch import nn
 
 CURVES = ('linear', 'cosine', 'step')
 _WEIGHTS = ('loss_weight', 'forward_weight', 'reverse_weight')
+_PARTS_OF = {'temperature': ('forward_temperature', 'reverse_temperature')}
 
 
 @HOOKS.register_module()
@@ -45,6 +46,17 @@ class DistillScheduleHook(Hook):
         if not schedules:
             raise ValueError('Expected at least one entry in `schedules`, but got none.')
         self.schedules = [Schedule(**schedule) for schedule in schedules]
+        taken = [
+            (schedule.loss, part)
+            for schedule in self.schedules
+            for part in _PARTS_OF.get(schedule.setting, (schedule.setting,))
+        ]
+        twice = sorted({f'{loss}.{part}' for loss, part in taken if taken.count((loss, part)) > 1})
+        if twice:
+            raise ValueError(
+                f'Expected one schedule for a setting, but several set {", ".join(twice)}. Put all '
+                'points into one.'
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Check every schedule against the losses that there are, before the first iteration."""
@@ -82,9 +94,14 @@ class Schedule:
         name = f'the schedule of {loss}.{setting}'
         if curve not in CURVES:
             raise ValueError(f'Expected `curve` of {name} to be one of {CURVES}, but got {curve!r}')
+        if not points or not all(len(p) == 2 and int(p[0]) == p[0] >= 0 for p in points):
+            raise ValueError(
+                f'Expected `points` of {name} to be pairs (iteration, value), iterations being '
+                f'integers from 0, but got {list(points)}.'
+            )
         self.iterations = [int(point[0]) for point in points]
         self.values = [float(point[1]) for point in points]
-        if not points or self.iterations != sorted(set(self.iterations)):
+        if self.iterations != sorted(set(self.iterations)):
             raise ValueError(
                 f'Expected `points` of {name} to be pairs (iteration, value) of increasing '
                 f'iterations, but got {list(points)}.'
@@ -121,7 +138,8 @@ class Schedule:
                 f'but got {self.loss!r}.'
             )
         current = getattr(losses[self.loss], self.setting, None)
-        if isinstance(current, bool) or not isinstance(current, (int, float)):
+        number = isinstance(current, (int, float)) and not isinstance(current, bool)
+        if not number or self.setting == 'ignore_index':
             raise ValueError(
                 f'Expected `setting` of a schedule to be a number that {self.loss} has as an '
                 f'attribute, such as loss_weight, but got {self.setting!r}, which is {current!r}.'

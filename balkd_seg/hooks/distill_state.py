@@ -4,17 +4,19 @@ import logging
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmseg.registry import HOOKS
 from torch import nn
 
 from balkd_seg.distillers.distill_term import DistillTerms
 from balkd_seg.distillers.peers import Peers
 
-_TERMS, _PEERS, _RANDOM = 'distill_state', 'peers', 'random_state'
+_TERMS, _RANDOM = 'distill_state', 'random_state'
+_PEERS, _PEERS_NOW = 'peers', 'peers_before_averaging'
 
 
 @HOOKS.register_module()
@@ -22,10 +24,12 @@ class DistillStateHook(Hook):
     """Keep peers, learnt projections and the random state in checkpoints, under keys of their own.
 
     `checkpoint['state_dict']` stays the stock student. `'peers'` holds the state dict of each peer
-    of a `MutualDistiller`, read on resuming and for testing. `'distill_state'` is written when the
-    distillation terms have weights. `'random_state'` is PyTorch's, so that dropout goes on as in a
-    run that was never stopped; mmengine itself replays the data, the same if `randomness.seed` is
-    set. It is one process's state, so it is left out of distributed training.
+    of a `MutualDistiller`, read on resuming and for testing; where mmengine's `EMAHook` makes
+    `'state_dict'` the student's moving average, they are averages too, and
+    `'peers_before_averaging'` holds what training goes on from. `'distill_state'` is written when
+    the distillation terms have weights. `'random_state'` is PyTorch's, so that dropout goes on as
+    in a run that was never stopped; mmengine itself replays the data, the same if
+    `randomness.seed` is set. It is one process's state, so it is left out of distributed training.
     """
 
     priority = 'VERY_LOW'
@@ -35,19 +39,29 @@ class DistillStateHook(Hook):
         self._before_val: dict | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Tell the terms that their weights are stored."""
+        """Tell the terms that their weights are stored.
+
+        Raises:
+            ValueError: If a moving average would leave out the peers.
+        """
         terms = _distill_terms(runner)
         if terms is not None:
             terms.are_stored = True
+        if any(hook.ema_model.update_buffers for hook in _averaging(runner)):
+            raise ValueError(
+                'Expected `update_buffers` of the EMAHook to be False with a MutualDistiller, but '
+                'got True: it averages the state dict, which is that of the student alone.'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add peers, the terms' weights and the random state to the checkpoint."""
         peers = _peers(runner)
         if peers is not None:
-            checkpoint[_PEERS] = {
-                name: {key: value.cpu() for key, value in weights.items()}
-                for name, weights in peers.beside_state_dict().items()
-            }
+            checkpoint[_PEERS] = _on_cpu(peers)
+            for hook in _averaging(runner):
+                checkpoint[_PEERS_NOW] = checkpoint[_PEERS]
+                checkpoint[_PEERS] = _on_cpu(_averages(hook, peers))
+        _warn_of_open_accumulation(runner)
         terms = _distill_terms(runner)
         state = terms.beside_state_dict() if terms is not None else {}
         if state:
@@ -82,7 +96,11 @@ class DistillStateHook(Hook):
         if training and not runner._resume:
             return
         if _PEERS in checkpoint:
-            peers.load_beside_state_dict(checkpoint[_PEERS], 'to resume or test')
+            path = runner._load_from or find_latest_checkpoint(runner.work_dir) or '?'
+            now = checkpoint.get(_PEERS_NOW) if training else None
+            peers.load_beside_state_dict(now or checkpoint[_PEERS], path)
+            for hook in _averaging(runner):
+                _averages(hook).load_beside_state_dict(checkpoint[_PEERS], path)
         elif training:
             raise ValueError(
                 'Expected the checkpoint to resume from to hold the peers of a MutualDistiller, '
@@ -106,8 +124,14 @@ class DistillStateHook(Hook):
             self._resumed = None
 
     def before_val(self, runner: Runner) -> None:
-        """Remember the random state: a data loader draws from it, which a resumed run skips."""
+        """Remember the random state: a data loader draws from it, which a resumed run skips.
+
+        Averages of peers that have not begun are brought up to date, before `EMAHook` validates
+        them.
+        """
         self._before_val = _random_state()
+        for hook in _averaging(runner):
+            _averages(hook, _peers(runner))
 
     def after_val(self, runner: Runner) -> None:
         """Leave no trace of the validation in the random state."""
@@ -136,6 +160,49 @@ def _distill_terms(runner: Runner) -> DistillTerms | None:
 def _peers(runner: Runner) -> Peers | None:
     """Return the peers of the runner's model, or None if it has none."""
     return getattr(_model(runner), 'peers', None)
+
+
+def _averaging(runner: Runner) -> list[EMAHook]:
+    """Return the hooks that keep moving averages of a model with peers."""
+    if _peers(runner) is None:
+        return []
+    hooks = [hook for hook in getattr(runner, 'hooks', ()) if isinstance(hook, EMAHook)]
+    return [hook for hook in hooks if hasattr(hook, 'ema_model')]
+
+
+def _averages(hook: EMAHook, now: Peers | None = None) -> Peers:
+    """Return the averages of peers; before there are any, what they are `now`.
+
+    mmengine copies the model before it has weights, and then only what is in the state dict.
+    """
+    averages: Peers = hook.ema_model.module.peers
+    if now is not None and hook.ema_model.steps == 0:
+        averages.load_beside_state_dict(now.beside_state_dict(), 'of this run')
+    averages.is_trained = True
+    return averages
+
+
+def _on_cpu(peers: Peers) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        name: {key: value.cpu() for key, value in weights.items()}
+        for name, weights in peers.beside_state_dict().items()
+    }
+
+
+def _warn_of_open_accumulation(runner: Runner) -> None:
+    """Say so if gradients are accumulated that no checkpoint holds."""
+    wrapper = getattr(runner, 'optim_wrapper', None)
+    if not isinstance(wrapper, OptimWrapper) or runner.iter + 1 >= runner.max_iters:
+        return
+    rest = wrapper._inner_count % wrapper._accumulative_counts
+    if rest:
+        print_log(
+            f'This checkpoint lacks the gradients of {rest} of {wrapper._accumulative_counts} '
+            'accumulated iterations: a run resumed from it will differ. Save at multiples of '
+            'accumulative_counts (default_hooks.checkpoint.interval).',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _model(runner: Runner) -> nn.Module:

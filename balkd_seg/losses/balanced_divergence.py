@@ -124,8 +124,8 @@ class BalancedDivergenceLoss(nn.Module):
 
     @property
     def is_active(self) -> bool:
-        """Whether the loss has a weight at all; a schedule may take it away."""
-        return self.loss_weight > 0 and (self.forward_weight > 0 or self.reverse_weight > 0)
+        """Whether the loss has a weight at this iteration; a schedule may take it away."""
+        return self.loss_weight > 0 and any(weight > 0 for weight in self._weights())
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None
@@ -164,15 +164,19 @@ class BalancedDivergenceLoss(nn.Module):
         assert result.divergence is not None
         return result.loss, result._replace(loss=result.divergence, divergence=None)
 
+    def _weights(self) -> tuple[float, float]:
+        """Return the weights of the two divergences at this iteration."""
+        if not self.anneal:
+            return self.forward_weight, self.reverse_weight
+        share = _remaining_share()
+        return share * self.forward_weight, (1.0 - share) * self.reverse_weight
+
     def _settings(self) -> dict[str, Any]:
         """Return the arguments of the operation, with the weights of this iteration."""
-        forward_share, reverse_share = 1.0, 1.0
-        if self.anneal:
-            forward_share = _remaining_share()
-            reverse_share = 1.0 - forward_share
+        forward_weight, reverse_weight = self._weights()
         return {
-            'forward_weight': self.loss_weight * self.forward_weight * forward_share,
-            'reverse_weight': self.loss_weight * self.reverse_weight * reverse_share,
+            'forward_weight': self.loss_weight * forward_weight,
+            'reverse_weight': self.loss_weight * reverse_weight,
             'forward_temperature': self.forward_temperature,
             'reverse_temperature': self.reverse_temperature,
             'entropy_weighting': self.entropy_weighting,

@@ -1,42 +1,48 @@
 """Any metric for several networks that were validated in one run."""
 
-import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
+
+_PREDICTIONS = ('pred_sem_seg', 'seg_logits')
 
 
 @METRICS.register_module()
 class NetworksMetric(BaseMetric):
     """Score every network of a `MutualDistiller`: `student/mIoU`, `teacher/mIoU`, and so on.
 
+    All networks are scored whose predictions there are: of a checkpoint that is a student's alone
+    only the student.
+
     Args:
         metric: What to score each network with: the config of a metric that reads `pred_sem_seg`
             and `seg_logits`, such as `IoUMetric` and `CalibrationMetric`, or a list of them.
-        networks: 'student' and the names of peers. A peer without predictions, because the
-            checkpoint is a student's alone, is left out with a warning.
+        output_dir: Folder for the predicted label maps, one folder in it for each network, if an
+            `IoUMetric` is there to write them; `--out` of the test scripts sets it.
+        keep_results: Set by those scripts too; changes nothing.
 
     Raises:
         ValueError: If there is nothing to score.
     """
 
     def __init__(
-        self, metric: dict | Sequence[dict], networks: Sequence[str] = ('student', 'teacher')
+        self,
+        metric: dict | Sequence[dict],
+        output_dir: str | None = None,
+        keep_results: bool = False,
     ) -> None:
         super().__init__()
-        configs = [metric] if isinstance(metric, dict) else list(metric)
-        if not configs or not networks:
-            raise ValueError(
-                f'Expected at least one entry in `metric` and `networks`, but got {configs} and '
-                f'{list(networks)}.'
-            )
-        self.metrics = {
-            network: [METRICS.build(dict(config)) for config in configs] for network in networks
-        }
-        self.left_out: set[str] = set()
+        self.configs = [metric] if isinstance(metric, dict) else list(metric)
+        if not self.configs:
+            raise ValueError('Expected at least one entry in `metric`, but got none.')
+        self.output_dir = output_dir
+        self.metrics: dict[str, list[BaseMetric]] = {}
+        self._of('student')
 
     @property
     def dataset_meta(self) -> dict | None:
@@ -50,22 +56,18 @@ class NetworksMetric(BaseMetric):
             metric.dataset_meta = meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Pass each network's predictions to its metrics.
+        """Pass the predictions of each network to its metrics.
 
         Args:
             data_batch: What the data loader gave.
             data_samples: Predictions as dicts.
         """
-        for network, metrics in self.metrics.items():
-            keys = {key: f'{network}_{key}' for key in ('pred_sem_seg', 'seg_logits')}
-            if network != 'student' and any(keys['pred_sem_seg'] not in s for s in data_samples):
-                self.left_out.add(network)
-                continue
+        for network in _networks(data_samples):
             own = [dict(sample) for sample in data_samples]
             if network != 'student':
                 for sample in own:
-                    sample.update({key: sample[name] for key, name in keys.items()})
-            for metric in metrics:
+                    sample.update({key: sample[f'{network}_{key}'] for key in _PREDICTIONS})
+            for metric in self._of(network):
                 metric.process(data_batch, own)
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -76,19 +78,32 @@ class NetworksMetric(BaseMetric):
         """
         scores: dict[str, float] = {}
         for network, metrics in self.metrics.items():
-            if network in self.left_out:
-                print_log(
-                    f'There are no predictions of {network}: it is not scored.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-                continue
             print_log(f'Scores of {network}:', logger='current')
             for metric in metrics:
                 scores.update({f'{network}/{k}': v for k, v in metric.evaluate(size).items()})
-        self.left_out.clear()
         return scores
+
+    def _of(self, network: str) -> list[BaseMetric]:
+        """Return the metrics of a network; build them when it is first seen."""
+        if network not in self.metrics:
+            self.metrics[network] = [self._build(config, network) for config in self.configs]
+        return self.metrics[network]
+
+    def _build(self, config: dict, network: str) -> BaseMetric:
+        config = dict(config)
+        if self.output_dir and issubclass(METRICS.get(config['type']), IoUMetric):
+            config['output_dir'] = os.path.join(self.output_dir, network)
+        metric = METRICS.build(config)
+        metric.dataset_meta = self._dataset_meta
+        return metric
 
     def compute_metrics(self, results: list) -> dict:
         """Never called: the metrics inside compute their own."""
         raise NotImplementedError
+
+
+def _networks(data_samples: Sequence[dict]) -> list[str]:
+    """Return the networks that predicted every sample, the student first."""
+    suffix = f'_{_PREDICTIONS[0]}'
+    names = [key.removesuffix(suffix) for key in data_samples[0] if key.endswith(suffix)]
+    return ['student', *(n for n in names if all(f'{n}{suffix}' in s for s in data_samples))]

@@ -1,6 +1,8 @@
 """MutualDistiller: one step of several networks against the same step written by hand."""
 
 import copy
+import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,6 +224,109 @@ def test_a_peer_starts_from_its_checkpoint(make_segmentor, save_teacher):
     assert any(key.startswith('auxiliary_head') for key in stored)
 
 
+def test_a_checkpoint_of_mutual_training_gives_the_peer(make_segmentor, tmp_path):
+    source = mutual(make_segmentor(), dict(teacher=make_segmentor()))
+    stored = dict(state_dict=source.state_dict(), peers=source.peers.beside_state_dict())
+    path = str(tmp_path / 'mutual.pth')
+    torch.save(stored, path)
+    started = mutual(
+        make_segmentor(), dict(teacher=dict(make_segmentor(), checkpoint=path)), seed=1
+    )
+    got = started.peers['teacher'].backbone.stem[0].weight
+    assert torch.equal(got, source.peers['teacher'].backbone.stem[0].weight)
+    assert not torch.equal(got, source.student.backbone.stem[0].weight)
+
+
+def test_starting_peers_leaves_no_trace_in_other_devices_random_states(make_segmentor, monkeypatch):
+    """`torch.manual_seed` reseeds every CUDA device, on which the student is initialised."""
+    seeded = []
+    for name in ('manual_seed', 'manual_seed_all'):
+        monkeypatch.setattr(torch.cuda, name, seeded.append)
+    distiller = MODELS.build(
+        dict(
+            type='MutualDistiller', student=make_segmentor(), peers=dict(teacher=make_segmentor()),
+            distill=copy.deepcopy(BDKD),
+        )
+    )  # fmt: skip
+    distiller.init_weights()
+    assert seeded == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available() and os.environ.get('BALKD_REQUIRE_GPU') != '1',
+    reason='needs a CUDA device',
+)
+def test_equal_peers_start_apart_and_the_student_as_alone_on_a_gpu(make_segmentor):
+    def start(config):
+        torch.manual_seed(0)
+        model = MODELS.build(config).cuda()
+        model.init_weights()
+        return model, torch.cuda.initial_seed()
+
+    alone, _ = start(make_segmentor())
+    distiller, seed = start(
+        dict(
+            type='MutualDistiller', student=make_segmentor(), peers=dict(teacher=make_segmentor()),
+            distill=copy.deepcopy(BDKD),
+        )
+    )  # fmt: skip
+    assert seed == 0
+    for key, value in alone.state_dict().items():
+        assert torch.equal(value, distiller.state_dict()[key]), key
+    peer = dict(distiller.peers['teacher'].named_parameters())
+    for key, value in alone.named_parameters():
+        if value.ndim == 4:
+            assert not torch.equal(value, peer[key]), key
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available() and os.environ.get('BALKD_REQUIRE_GPU') != '1',
+    reason='needs a CUDA device',
+)
+def test_synchronised_batch_norm_in_both_networks(make_segmentor, make_batch):
+    """In a group of one process it is BN."""
+    torch.distributed.init_process_group(
+        'nccl', init_method='tcp://127.0.0.1:29511', rank=0, world_size=1
+    )
+    try:
+        distiller = mutual(make_segmentor(), dict(teacher=make_segmentor(depth=34)))
+        synchronised = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(distiller))
+        values = []
+        for model in (distiller.cuda(), synchronised.cuda()):
+            torch.manual_seed(0)
+            inputs, samples = make_batch()
+            for sample in samples:
+                sample.gt_sem_seg.data = sample.gt_sem_seg.data.cuda()
+            values.append(trained(model.loss(inputs.cuda(), samples)))
+            values[-1].backward()
+            assert all(p.grad is not None for p in model.parameters())
+        torch.testing.assert_close(*values, rtol=1e-3, atol=1e-3)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class Unguarded(torch.nn.Module):
+    """A loss that sends its gradient wherever it can."""
+
+    loss_name = 'loss_unguarded'
+
+    def forward(self, student, teacher, target):
+        return SimpleNamespace(
+            _asdict=lambda: dict(loss=(student - teacher.mean()).square().mean())
+        )
+
+
+def test_no_gradient_reaches_the_other_network(pair, make_batch):
+    distiller = pair([dict(type='PixelwiseKLLoss', resize='student', source='teacher')])
+    distiller.distill_terms[0].loss = Unguarded()
+    losses = distiller.loss(*make_batch())
+    losses['distill.loss_kd'].backward()
+    assert all(p.grad is None for p in distiller.peers.parameters())
+    assert distiller.decode_head.conv_seg.weight.grad.abs().max() > 0
+
+
 def test_a_checkpoint_of_another_class_order_is_refused(make_segmentor, make_batch, save_teacher):
     from mmengine.logging import MessageHub
 
@@ -279,14 +384,23 @@ def test_untrained_peers_do_not_predict(make_segmentor, make_batch):
 def test_settings_of_the_optimiser_reach_each_network(pair):
     wrapper = DefaultOptimWrapperConstructor(
         dict(optimizer=dict(type='SGD', lr=0.1)),
-        dict(custom_keys={'peers.teacher': dict(lr_mult=0.5), 'decode_head': dict(lr_mult=10.0)}),
+        # the longest key that matches counts: that of the teacher's auxiliary head has to say so
+        dict(
+            custom_keys={
+                'peers.teacher': dict(lr_mult=0.5),
+                'peers.teacher.auxiliary_head': dict(lr_mult=0.5),
+                'decode_head': dict(lr_mult=10.0),
+                'auxiliary_head': dict(lr_mult=10.0),
+            }
+        ),
     )
     distiller = pair()
     groups = wrapper(distiller).optimizer.param_groups
     rates = {id(group['params'][0]): group['lr'] for group in groups}
     assert len(rates) == sum(1 for _ in distiller.parameters())
     assert {rates[id(p)] for p in distiller.peers.parameters()} == {0.05}
-    assert {rates[id(p)] for p in distiller.decode_head.parameters()} == {1.0}
+    for head in (distiller.decode_head, distiller.auxiliary_head):
+        assert {rates[id(p)] for p in head.parameters()} == {1.0}
     assert {rates[id(p)] for p in distiller.backbone.parameters()} == {0.1}
 
 
@@ -326,7 +440,7 @@ def test_without_the_hook_it_warns_that_peers_are_not_stored(pair, make_batch, m
     assert any('Checkpoints will lack the peers teacher' in text for text in said)
 
 
-@pytest.mark.parametrize('name', ['student', 'aux', 'a.b', 'my_loss'])
+@pytest.mark.parametrize('name', ['student', 'aux', 'a.b', 'my_loss', 'keys', 'start', 'training'])
 def test_names_that_would_confuse_the_log_are_refused(make_segmentor, name):
     with pytest.raises(ValueError, match='names in `peers` to be identifiers'):
         mutual(make_segmentor(), {name: make_segmentor()})
@@ -342,5 +456,8 @@ def test_what_cannot_be_is_refused(make_segmentor):
         mutual(student, dict(teacher=teacher), [dict(type='PixelwiseKLLoss', learner='pupil')])
     with pytest.raises(ValueError, match='tap `neck` to be a module of the teacher'):
         mutual(student, dict(teacher=teacher), [dict(type='PixelwiseKLLoss', teacher_tap='neck')])
-    with pytest.raises(FileNotFoundError, match='checkpoint of the teacher'):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r'checkpoint of the teacher .*model\.peers\.teacher\.checkpoint=PATH',
+    ):
         mutual(student, dict(teacher=dict(teacher, checkpoint='no.pth')))

@@ -136,7 +136,10 @@ def test_a_term_of_a_peer_is_reached_by_its_name(make_segmentor):
     ('change', 'message'),
     [
         (dict(curve='spline'), "`curve` of .* but got 'spline'"),
-        (dict(points=[]), r'pairs \(iteration, value\) of increasing iterations, but got \[\]'),
+        (dict(points=[]), r'pairs \(iteration, value\), iterations being .* but got \[\]'),
+        (dict(points=[(0, 1.0, 5.0)]), r'pairs \(iteration, value\)'),
+        (dict(points=[(0.5, 1.0)]), 'integers from 0'),
+        (dict(points=[(-1, 1.0)]), 'integers from 0'),
         (dict(points=[(5, 1), (5, 2)]), 'increasing iterations'),
         (dict(points=[(0, -1.0)]), 'to be at least 0, but got -1.0'),
         (dict(setting='temperature', points=[(0, 0.0)]), 'larger than 0, but got 0.0'),
@@ -147,6 +150,34 @@ def test_impossible_schedules_are_refused(change, message):
     schedule = dict(loss='loss_kd', setting='loss_weight', points=[(0, 1.0)])
     with pytest.raises(ValueError, match=message):
         DistillScheduleHook([{**schedule, **change}])
+
+
+@pytest.mark.parametrize(
+    ('settings', 'twice'),
+    [
+        (('loss_weight', 'loss_weight'), 'loss_kd.loss_weight'),
+        (('temperature', 'reverse_temperature'), 'loss_kd.reverse_temperature'),
+    ],
+)
+def test_two_schedules_of_one_setting_are_refused(settings, twice):
+    schedules = [dict(loss='loss_kd', setting=name, points=[(0, 1.0)]) for name in settings]
+    with pytest.raises(ValueError, match=f'several set {twice}'):
+        DistillScheduleHook(schedules)
+    schedules[1]['loss'] = 'teacher.loss_kd'
+    DistillScheduleHook(schedules)
+
+
+def test_an_annealed_loss_without_forward_weight_rests_at_the_start(make_runner, make_batch):
+    annealed = dict(type='BalancedDivergenceLoss', anneal=True)
+    runner, hub = make_runner([annealed]), MessageHub.get_current_instance()
+    runner.model.distill_terms[0].loss.forward_weight = 0.0
+    try:
+        hub.update_info('max_iters', 10)
+        for iteration, trains in ((0, False), (1, True)):
+            hub.update_info('iter', iteration)
+            assert ('distill.loss_balkd' in runner.model.loss(*make_batch())) == trains
+    finally:
+        hub.runtime_info.clear()
 
 
 def test_no_schedule_is_refused():
@@ -160,6 +191,7 @@ def test_no_schedule_is_refused():
         (dict(loss='loss_x'), r"one of \['loss_kd'\], but got 'loss_x'"),
         (dict(setting='weight'), "a number that loss_kd has .* but got 'weight', which is None"),
         (dict(setting='anneal'), "but got 'anneal', which is False"),
+        (dict(setting='ignore_index'), "but got 'ignore_index', which is 255"),
     ],
 )
 def test_what_the_model_lacks_is_refused_before_training(make_runner, change, message):

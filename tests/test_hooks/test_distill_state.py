@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
 
 from balkd_seg.distillers import base
@@ -146,7 +148,9 @@ def make_mutual(make_segmentor):
 
 def loop_of(model, resume, training):
     loop = object.__new__(IterBasedTrainLoop) if training else None
-    return SimpleNamespace(model=model, _resume=resume, _train_loop=loop)
+    return SimpleNamespace(
+        model=model, _resume=resume, _train_loop=loop, _load_from='stored.pth', hooks=[]
+    )
 
 
 @pytest.mark.parametrize(('resume', 'training'), [(True, True), (False, False)])
@@ -190,6 +194,75 @@ def test_peers_of_another_config_are_refused_and_nothing_changes(make_mutual):
         DistillStateHook().after_load_checkpoint(loop_of(model, True, True), other)
     del other['peers']['third']
     del other['peers']['teacher']['backbone.stem.0.weight']
-    with pytest.raises(ValueError, match='to fit the teacher exactly'):
+    with pytest.raises(ValueError, match=r'`stored\.pth` to fit the teacher exactly'):
         DistillStateHook().after_load_checkpoint(loop_of(model, True, True), other)
     assert torch.equal(model.peers['teacher'].backbone.stem[0].weight, before)
+
+
+def test_nothing_is_loaded_if_one_of_several_peers_does_not_fit(make_mutual):
+    names = ('teacher', 'third')
+    state = make_mutual(1, peers=names).peers.beside_state_dict()
+    del state['third']['backbone.stem.0.weight']
+    peers = make_mutual(peers=names).peers
+    before = peers['teacher'].backbone.stem[0].weight.clone()
+    with pytest.raises(ValueError, match='to fit the third exactly'):
+        peers.load_beside_state_dict(state, 'stored.pth')
+    assert torch.equal(peers['teacher'].backbone.stem[0].weight, before)
+
+
+def averaging(model, **settings):
+    """Return a runner with an EMAHook that has copied the model, as before training."""
+    runner = loop_of(model, True, True)
+    hook = EMAHook(**settings)
+    hook.before_run(runner)
+    runner.hooks = [hook]
+    return runner
+
+
+def same(peers, other):
+    pairs = zip(peers.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_peers_are_averaged_stored_and_restored_with_an_ema_hook(make_mutual):
+    runner = averaging(make_mutual(0), momentum=0.5)
+    ema, now = runner.hooks[0].ema_model, runner.model.peers
+    runner.model.init_weights()
+    DistillStateHook().before_val(runner)
+    assert same(ema.module.peers, now)  # no average yet
+    runner.hooks[0].ema_model.update_parameters(runner.model)
+    for parameter in now.parameters():
+        parameter.data.add_(1.0)
+    ema.update_parameters(runner.model)
+    assert not same(ema.module.peers, now)
+    checkpoint = {}
+    DistillStateHook().before_save_checkpoint(runner, checkpoint)
+    # to go on with: what was trained, and the averages
+    resumed = averaging(make_mutual(1))
+    DistillStateHook().after_load_checkpoint(resumed, checkpoint)
+    assert same(resumed.model.peers, now)
+    assert same(resumed.hooks[0].ema_model.module.peers, ema.module.peers)
+    # to test, as mmengine does with the student: the averages
+    tested = loop_of(make_mutual(2), False, False)
+    DistillStateHook().after_load_checkpoint(tested, checkpoint)
+    assert same(tested.model.peers, ema.module.peers)
+
+
+def test_averages_that_would_leave_out_the_peers_are_refused(make_mutual):
+    runner = averaging(make_mutual(), update_buffers=True)
+    with pytest.raises(ValueError, match='Expected `update_buffers` of the EMAHook to be False'):
+        DistillStateHook().before_train(runner)
+
+
+@pytest.mark.parametrize(('done', 'rest'), [(3, 1), (4, 0)])
+def test_saving_between_accumulated_iterations_warns(done, rest, monkeypatch):
+    said = []
+    monkeypatch.setattr(distill_state, 'print_log', lambda text, **_: said.append(text))
+    model = torch.nn.Linear(1, 1)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1), accumulative_counts=2)
+    for _ in range(done):
+        wrapper.update_params(model(torch.ones(1)).sum())
+    runner = runner_of(model)
+    runner.optim_wrapper, runner.iter, runner.max_iters = wrapper, done - 1, 6
+    DistillStateHook().before_save_checkpoint(runner, {})
+    assert said == [] if not rest else 'lacks the gradients of 1 of 2' in said[0]

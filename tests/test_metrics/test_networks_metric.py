@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from mmcv import imread
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
-
-from balkd_seg.metrics import networks_metric
 
 META = dict(classes=('a', 'b', 'c'))
 IOU = dict(type='IoUMetric', iou_metrics=['mIoU'])
@@ -32,7 +31,7 @@ def test_scores_are_those_of_each_network_alone():
     names = ('student', 'teacher', 'third')
     samples = predict(names)
     metric = METRICS.build(
-        dict(type='NetworksMetric', metric=[IOU, dict(type='CalibrationMetric')], networks=names)
+        dict(type='NetworksMetric', metric=[IOU, dict(type='CalibrationMetric')])
     )
     metric.dataset_meta = META
     for _ in range(2):  # the second time starts anew
@@ -50,19 +49,30 @@ def test_scores_are_those_of_each_network_alone():
         assert 0 < scores[f'{name}/ECE'] < 100
 
 
-def test_a_peer_without_predictions_is_left_out_and_that_is_said(monkeypatch):
-    said = []
-    monkeypatch.setattr(networks_metric, 'print_log', lambda text, **_: said.append(text))
+def test_a_students_checkpoint_has_only_the_student_scored():
     metric = METRICS.build(dict(type='NetworksMetric', metric=IOU))
     metric.dataset_meta = META
     samples = predict(['student'])
     metric.process({}, samples)
     scores = metric.evaluate(len(samples))
     assert set(scores) == {'student/aAcc', 'student/mIoU', 'student/mAcc'}
-    assert 'There are no predictions of teacher: it is not scored.' in said
 
 
-@pytest.mark.parametrize('settings', [dict(metric=[]), dict(metric=IOU, networks=[])])
-def test_nothing_to_score_is_refused(settings):
-    with pytest.raises(ValueError, match='at least one entry in `metric` and `networks`'):
-        METRICS.build(dict(type='NetworksMetric', **settings))
+def test_predicted_label_maps_go_to_a_folder_for_each_network(tmp_path):
+    metric = METRICS.build(
+        dict(
+            type='NetworksMetric', metric=[IOU, dict(type='CalibrationMetric')],
+            output_dir=str(tmp_path), keep_results=True,
+        )
+    )  # fmt: skip
+    metric.dataset_meta = META
+    (sample,) = predict(['student', 'teacher'], count=1)
+    metric.process({}, [sample])
+    for network, prefix in (('student', ''), ('teacher', 'teacher_')):
+        written = torch.from_numpy(imread(tmp_path / network / 'x.png', flag='unchanged'))
+        assert torch.equal(written, sample[f'{prefix}pred_sem_seg']['data'][0].to(torch.uint8))
+
+
+def test_nothing_to_score_is_refused():
+    with pytest.raises(ValueError, match='at least one entry in `metric`'):
+        METRICS.build(dict(type='NetworksMetric', metric=[]))
