@@ -446,6 +446,30 @@ def test_mutual_training_starts_from_checkpoints_in_mixed_precision(workplace, m
                 assert torch.equal(got[key], value), key
 
 
+def test_accumulated_gradients_in_mixed_precision_move_both_networks_and_resume(workplace):
+    train = ('mim', 'train', 'mmsegmentation', 'mutual.py', '--amp')
+    options = ('--cfg-options', 'optim_wrapper.accumulative_counts=2')
+    whole = run(*train, '--work-dir', 'amp', *options, cwd=workplace)
+    run(*train, '--work-dir', 'amp_resumed', *options, 'train_cfg.max_iters=4', cwd=workplace)
+    log = run(*train, '--work-dir', 'amp_resumed', *options, '--resume', cwd=workplace)
+    assert losses(log) == losses(whole)[4:]
+    files = [workplace / folder / 'iter_6.pth' for folder in ('amp', 'amp_resumed')]
+    expected, got = (torch.load(file, weights_only=True) for file in files)
+    earlier = torch.load(workplace / 'amp_resumed' / 'iter_3.pth', weights_only=True)
+    states = [(one['state_dict'], one['peers']['teacher']) for one in (expected, got, earlier)]
+    for one, other, before in zip(*states, strict=True):
+        assert all(torch.equal(other[key], value) for key, value in one.items())
+        assert not torch.equal(before['backbone.stem.0.weight'], one['backbone.stem.0.weight'])
+
+
+def test_two_cpu_processes_score_two_networks_as_one_does(workplace, mutual):
+    test = (ROOT / 'tools' / 'test.py', 'mutual.py', 'mutual/iter_6.pth')
+    log = run(*LAUNCH, *test, '--launcher', 'pytorch', cwd=workplace)
+    found = [dict(re.findall(r'((?:student|teacher)/\w+): ([\d.]+)', one)) for one in (log, mutual)]
+    assert 'teacher/ECE' in found[0]
+    assert found[0] == found[1]
+
+
 def test_two_cpu_processes_train_two_networks_alike(workplace):
     log = run(
         *LAUNCH, ROOT / 'tools' / 'train.py', 'mutual.py', '--work-dir', 'mutual_two',

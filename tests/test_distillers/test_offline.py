@@ -15,6 +15,7 @@ from mmseg.registry import MODELS
 from torch.nn import functional as F
 
 from balkd_seg.distillers import OfflineDistiller
+from balkd_seg.ops import balanced_divergence
 
 
 def total(losses):
@@ -56,6 +57,26 @@ def test_loss_is_the_students_own_plus_the_divergence_of_both_logits(
     torch.testing.assert_close(
         losses['distill.loss_balkd'].double(), expected, rtol=1e-4, atol=1e-6
     )
+
+
+def test_images_are_weighted_by_their_entropy(make_distiller, make_batch):
+    """As the card of bdkd has it for a frozen teacher."""
+    settings = dict(entropy_weighting='image', delta=3.0)
+    distiller = make_distiller(distill=[dict(type='BalancedDivergenceLoss', **settings)])
+    distiller.build_teacher()
+    logits = {}
+    for name, network in (('s', distiller.student), ('t', distiller.teacher.network)):
+        network.decode_head.conv_seg.register_forward_hook(
+            lambda _, __, output, name=name: logits.update({name: output.detach()})
+        )
+    inputs, samples = make_batch()
+    losses = distiller.loss(inputs, samples)
+    target = torch.stack([sample.gt_sem_seg.data[0] for sample in samples])
+    pair = logits['s'], logits['t'], target
+    expected = balanced_divergence(*pair, impl='reference', **settings)
+    torch.testing.assert_close(losses['distill.loss_balkd'].detach(), expected.loss)
+    torch.testing.assert_close(losses['distill.balkd_teacher_entropy'], expected.teacher_entropy)
+    assert expected.loss > balanced_divergence(*pair, impl='reference').loss
 
 
 def test_log_shows_every_term_and_only_losses_carry_loss_in_their_name(make_distiller, make_batch):
