@@ -172,18 +172,20 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
         real = not compiling and all(type(x) is Tensor for x in ctx.saved_tensors)
         owned = real and not torch._C._autograd._get_current_graph_task_keep_graph()
         gradients = [
-            scaled(gradient, grad_loss, dtype, owned) if want else gradient
+            scaled(gradient, grad_loss, dtype, owned, settings[-4]) if want else gradient
             for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)
         ]
     pair = [g if want else None for g, want in zip(gradients, wanted, strict=True)]
     return (*pair, *[None] * 14)
 
 
-def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool) -> Tensor:
+def scaled(
+    gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool, impl: str
+) -> Tensor:
     """Return gradient * factor in `dtype`, in the gradient's own memory if it is ours."""
     if not owned or gradient.dtype != dtype:
         return (gradient * factor).to(dtype)
-    if gradient.is_cuda and gradient.is_contiguous():
+    if impl == 'fused' and gradient.is_cuda and gradient.is_contiguous():  # which is not float64
         importlib.import_module('balkd_seg.ops._fused').scale_(gradient, factor)
     else:
         gradient.mul_(factor)

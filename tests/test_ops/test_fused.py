@@ -277,11 +277,14 @@ def test_nan_logits_and_labels_that_are_no_class_show(low):
 
 @pytest.mark.parametrize('low', [(4, 6), (2, 3)])
 @pytest.mark.parametrize('taus', TAUS)
-def test_identical_logits_give_exactly_0(low, taus):
+def test_identical_logits_give_a_loss_of_exactly_0(low, taus):
+    """The gradient is a difference of two equal products, of which a GPU rounds only one (FMA)."""
     student, _, target = make(5, low, (4, 6), scale=5.0)
     loss, gradient = values(student.float(), student.float(), target, taus=taus)
     assert loss == 0
-    assert not gradient.any()
+    outputs = 24 // (low[0] * low[1])  # that send their gradient to one logit
+    unit = torch.finfo(torch.float32).eps * sum(taus) / (target != 255).sum().item()
+    assert gradient.abs().max() <= 4 * outputs * unit
 
 
 @pytest.mark.parametrize('low', [(8, 12), (2, 3)])

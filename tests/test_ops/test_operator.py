@@ -1,5 +1,7 @@
 """What autograd, torch.compile and the device see of the operator, on every implementation."""
 
+import sys
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -129,6 +131,25 @@ def test_a_gradient_that_nobody_keeps_is_scaled_in_place(impl, sizes):
     (owned,) = torch.autograd.grad(2 * loss, student)
     assert owned.data_ptr() == saved.data_ptr()
     torch.testing.assert_close(owned, 2 * expected)
+
+
+class OnCuda(torch.Tensor):
+    """Says that it is where Triton kernels would run."""
+
+    is_cuda = True
+
+
+def test_chunked_gradients_are_scaled_without_triton(monkeypatch):
+    """In their own dtype, also on a GPU that has no kernels."""
+    monkeypatch.delitem(sys.modules, 'balkd_seg.ops._fused', raising=False)
+    monkeypatch.setitem(sys.modules, 'triton', None)
+    gradient = torch.tensor([1 / 3, 1e-3 / 7], dtype=torch.float64)
+    factor = torch.tensor(3.7, dtype=torch.float64)
+    expected = gradient * factor
+    actual = _operator.scaled(
+        gradient.as_subclass(OnCuda), factor, torch.float64, True, 'chunked'
+    ).as_subclass(torch.Tensor)
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize('impl', [*IMPLS, 'reference'])
