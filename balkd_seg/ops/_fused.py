@@ -135,25 +135,27 @@ def solve(
     tensors += [x if x is not None else student_logits for x in (student_grad, teacher_grad)]
     strides = [list(x.stride()) for x in tensors]
     rows, pixels = height, width
-    if all(r == width * p for _, _, r, p in strides) or height == 1:
+    if width == 1:  # also samples of (N, C) logits
+        strides = [[n, c, 0, r] for n, c, r, _ in strides]
+    if 1 in (height, width) or all(r == width * p for _, _, r, p in strides):
         rows, pixels = 1, height * width
     label, ignore_index = labels(problem)
     switches = flags(problem)
     groups, block, num_warps = layout(channels, num_tiles(switches, teacher_gradient))
     if interpreted():
         block = INTERPRETED_BLOCK
-    programs = triton.cdiv(pixels, block)
+    programs = rows * triton.cdiv(pixels, block)
     furthest = max((channels - 1) * c + (pixels - 1) * p for _, c, _, p in strides)
-    sums = new_sums(problem, rows, programs)
+    sums = new_sums(problem, programs)
     weight = problem.coefficients if problem.class_weight is None else problem.class_weight
     with device_of(student_logits):
-        full_resolution[(programs, rows, num)](
-            tensors[0], tensors[1], label, weight, problem.coefficients.contiguous(), tensors[2],
-            tensors[3], sums, pixels, *(x for four in strides for x in four),
-            *temperatures(problem), ignore_index, C=channels,
+        full_resolution[(programs, num)](
+            tensors[0], tensors[1], label, weight, problem.coefficients, tensors[2],
+            tensors[3], sums, rows, pixels, *(x for four in strides for x in four),
+            problem.coefficients.stride(0), *temperatures(problem), ignore_index, C=channels,
             G=groups, K=triton.cdiv(channels, groups), BLOCK=block,
             WIDE=furthest + block >= _INT32, STUDENT_GRAD=student_gradient,
             TEACHER_GRAD=teacher_gradient, **switches, num_warps=num_warps,
         )  # fmt: skip
-    total = sums.sum((1, 2), dtype=torch.float64).to(problem.coefficients.dtype)
+    total = sums.sum(1, dtype=torch.float64).to(problem.coefficients.dtype)
     return Solution(total, student_grad, teacher_grad)

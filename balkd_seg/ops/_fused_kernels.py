@@ -3,7 +3,14 @@
 import triton
 import triton.language as tl
 
-from balkd_seg.ops._fused_pixel import EXCLUDED, load_logits, load_weights, solve_pixels, store_sums
+from balkd_seg.ops._fused_pixel import (
+    EXCLUDED,
+    load_labels,
+    load_logits,
+    load_weights,
+    solve_pixels,
+    store_sums,
+)
 
 
 @triton.jit
@@ -12,15 +19,17 @@ def full_resolution(
     teacher_ptr,
     label_ptr,  # (N, rows, P), contiguous: classes with TASK, or else `valid`
     weight_ptr,  # (C,) class weights
-    coefficient_ptr,  # (N, 3)
+    coefficient_ptr,  # (N, 3), of one row if `coefficient_n` is 0
     student_grad_ptr,  # (N, C, rows, P)
     teacher_grad_ptr,
     sums_ptr,  # (N, rows, programs, 5 or, with ENTROPY, 9)
+    num_rows,
     num_pixels,  # P
     student_n, student_c, student_r, student_p,  # strides
     teacher_n, teacher_c, teacher_r, teacher_p,
     student_grad_n, student_grad_c, student_grad_r, student_grad_p,
     teacher_grad_n, teacher_grad_c, teacher_grad_r, teacher_grad_p,
+    coefficient_n,
     tau_f,
     tau_r,
     tau_h,
@@ -47,17 +56,18 @@ def full_resolution(
     TEACHER_GRAD: tl.constexpr,
 ):  # fmt: skip
     """Solve BLOCK pixels."""
-    row, n = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    program, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    blocks = tl.cdiv(num_pixels, BLOCK)  # of a row
+    row = (program // blocks).to(tl.int64)
+    pixel = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < num_pixels
     group = tl.arange(0, G)[:, None]
     here = pixel[None, :]
     first = group * K
     if WIDE:
         here, first = here.to(tl.int64), first.to(tl.int64)
-    label_ptr += (n * tl.num_programs(1) + row) * num_pixels
-    label = tl.load(label_ptr + pixel, mask=inside, other=0).to(tl.int32)
-    valid = inside & (label != ignore_index)
+    label_ptr += (n * num_rows + row) * num_pixels
+    label, valid = load_labels(label_ptr + pixel, inside, ignore_index)
     student_ptr += n * student_n + row * student_r
     teacher_ptr += n * teacher_n + row * teacher_r
     s, t = (), ()
@@ -66,7 +76,7 @@ def full_resolution(
         c = first + k
         s = s + (load_logits(student_ptr + c * student_c + here * student_p, mask, EXCLUDED),)
         t = t + (load_logits(teacher_ptr + c * teacher_c + here * teacher_p, mask, EXCLUDED),)
-    coefficient_ptr += n * 3
+    coefficient_ptr += n * coefficient_n
     class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
     values, student_grad, teacher_grad = solve_pixels(
         s, t, label, valid, group, tl.load(coefficient_ptr), tl.load(coefficient_ptr + 1),
@@ -86,8 +96,7 @@ def full_resolution(
         if TEACHER_GRAD:
             at = teacher_grad_ptr + c * teacher_grad_c + here * teacher_grad_p
             tl.store(at, tl.where(valid[None, :], teacher_grad[k], 0.0), mask=mask)
-    program = (n * tl.num_programs(1) + row) * tl.num_programs(0) + tl.program_id(0)
-    store_sums(sums_ptr, program, values, 9 if ENTROPY else 5)
+    store_sums(sums_ptr, n * tl.num_programs(0) + program, values, 9 if ENTROPY else 5)
 
 
 @triton.jit

@@ -22,6 +22,14 @@ def load_logits(pointer, mask, lowest: tl.constexpr):
 
 
 @triton.jit
+def load_labels(pointer, mask, ignore_index):
+    """Return int32 labels, -1 for those beyond int32, and which count."""
+    stored = tl.load(pointer, mask=mask, other=0)
+    label = stored.to(tl.int32)
+    return tl.where(label == stored, label, -1), mask & (stored != ignore_index)
+
+
+@triton.jit
 def load_weights(pointer, label, valid, C: tl.constexpr, CLASS_WEIGHT: tl.constexpr):
     """Return the class weights of (P,) labels, 1 without class weights."""
     if CLASS_WEIGHT:
@@ -185,10 +193,12 @@ def solve_pixels(
         else:
             sum_1 = tl.sum(sum_1, 0)
         entropy = tl.log2(sum_1) * _LN2 - at_label
-        entropy = tl.where(entropy > _UNBOUNDED, float('inf'), entropy)
+        # a class of weight 0 does not count, not even where it is excluded
+        endless = (entropy > _UNBOUNDED) & (class_weight > 0)
+        entropy = tl.where(endless, float('inf'), entropy * class_weight)
         # a label that is no class shows as NaN
         entropy = tl.where((label < 0) | (label >= C), float('nan'), entropy)
-        entropy = tl.where(valid, entropy * class_weight, 0.0)
+        entropy = tl.where(valid, entropy, 0.0)
         correct = (valid & (at_label == 0)).to(tl.float32)
         u_label = tl.where(valid & (entropy != float('inf')), k_c * class_weight, 0.0)
         u_1 = u_label / sum_1

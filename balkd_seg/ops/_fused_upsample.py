@@ -1,6 +1,9 @@
 """The loss of low-resolution logits against full-resolution labels, in one pass on the GPU.
 
-Full-resolution logits never exist; `_fused_upsample_kernels.py` says how.
+Full-resolution logits never exist; `_fused_upsample_kernels.py` says how. What does is the scratch
+of the cells, in fp32: 4 / r^2 of a full-size tensor of logits at ratio r. That is a sixteenth at
+ratio 8, but four such tensors, and one for the gradient, where the student's logits have the size
+of the labels and only the teacher's have not; if that is too much, upsample the teacher's first.
 """
 
 from typing import NamedTuple
@@ -33,17 +36,37 @@ class Layout(NamedTuple):
     num_warps: int
 
 
-def layout(num_classes: int, num_tiles: int, cell_width: int) -> Layout:
+def layout(num_classes: int, num_tiles: int) -> Layout:
     """Return the layout for a number of classes: no register spills.
 
     Args:
         num_classes: From 2 to 256.
         num_tiles: See `num_tiles`; from 7 on a thread takes half the classes.
-        cell_width: Columns of a cell, a power of two.
     """
     groups = groups_of(num_classes, 20 if num_tiles < 7 else 10)
-    columns = max(cell_width, 128 if groups == 1 else 256 // groups)
-    return Layout(groups, columns, max(1, groups * columns // 32))
+    columns = 128 if groups == 1 else 256 // groups
+    return Layout(groups, columns, groups * columns // 32)
+
+
+class Cells(NamedTuple):
+    """How programs share out the columns of cells: several cells each, or several for each cell.
+
+    Attributes:
+        width: Columns of a cell that a program takes, a power of two.
+        strip: Cells of a program; 1 where a cell is cut.
+        chunks: Programs of a cell.
+    """
+
+    width: int
+    strip: int
+    chunks: int
+
+    @classmethod
+    def of(cls, num_in: int, num_out: int, align: bool, columns: int) -> 'Cells':
+        """Cut an axis of `num_in` logits and `num_out` outputs for programs of `columns`."""
+        widest = triton.cdiv(num_out - 1, num_in - 1) if align else triton.cdiv(num_out, num_in)
+        width = min(columns, triton.next_power_of_2(widest))
+        return cls(width, columns // width, triton.cdiv(widest, width))
 
 
 def solve(
@@ -81,25 +104,23 @@ def _run(
         problem.align_corners and size > 1 for size in (h, w, th, tw)
     )
     cell_rows, cell_columns = (h if align_h else h + 1), (w if align_w else w + 1)
-    cell_width = triton.next_power_of_2(triton.cdiv(width, w - 1 if align_w else w) + 1)
-    if width % w == 0 and not align_w:
-        cell_width = triton.next_power_of_2(width // w)
     switches = flags(problem)
-    groups, columns, num_warps = layout(channels, num_tiles(switches, False), cell_width)
-    cells = columns // cell_width
-    strips = triton.cdiv(cell_columns, cells)
+    groups, columns, num_warps = layout(channels, num_tiles(switches, False))
+    cells = Cells.of(w, width, align_w, columns)
+    strips = triton.cdiv(cell_columns, cells.strip) * cells.chunks
     label, ignore_index = labels(problem)
-    size = (num, cell_rows, 4, channels, strips * cells) if need_grad else (1,)
+    size = (num, cell_rows, 4, channels, strips * cells.strip) if need_grad else (1,)
     corners = student_logits.new_empty(size, dtype=torch.float32)
     sums = new_sums(problem, cell_rows, strips)
     weight = problem.coefficients if problem.class_weight is None else problem.class_weight
     with device_of(student_logits):
         upsampled[(strips, cell_rows, num)](
-            student_logits, teacher_logits, label, weight, problem.coefficients.contiguous(),
-            corners, sums, h, w, th, tw, height, width, cell_columns, *student_logits.stride(),
-            *teacher_logits.stride(), *temperatures(problem), ignore_index, C=channels, G=groups,
-            K=triton.cdiv(channels, groups), CELLS=cells,
-            CELL_WIDTH=cell_width, ALIGN_H=align_h, ALIGN_W=align_w,
+            student_logits, teacher_logits, label, weight, problem.coefficients,
+            corners, sums, h, w, th, tw, height, width, cell_columns, cells.chunks,
+            *student_logits.stride(), *teacher_logits.stride(), problem.coefficients.stride(0),
+            *temperatures(problem), ignore_index, C=channels, G=groups,
+            K=triton.cdiv(channels, groups), CELLS=cells.strip,
+            CELL_WIDTH=cells.width, ALIGN_H=align_h, ALIGN_W=align_w,
             TEACHER_ALIGN_H=teacher_align_h, TEACHER_ALIGN_W=teacher_align_w,
             SAME_GRID=(h, w) == (th, tw), STUDENT_GRAD=need_grad, **switches,
             num_warps=num_warps,
@@ -111,7 +132,8 @@ def _run(
     block = min(_GATHER_BLOCK, triton.next_power_of_2(w))
     with device_of(student_logits):
         gather[(channels * h * triton.cdiv(w, block), num)](
-            corners, gradient, h, w, cell_rows, cell_columns, strips * cells, C=channels,
+            corners, gradient, h, w, cell_rows, cell_columns, cells.chunks,
+            strips * cells.strip, C=channels,
             ALIGN_H=align_h, ALIGN_W=align_w, BLOCK=block, num_warps=max(1, block // 32),
         )  # fmt: skip
     return total, gradient

@@ -3,14 +3,14 @@ r"""The Triton kernels of `_fused_upsample.py`.
 All outputs that bilinear upsampling takes from the same four logits form a *cell*; cells partition
 the output, for any ratio, since their edges are exact integer divisions: (h + 1) x (w + 1) cells,
 those at the border with one or two distinct logits, or h x w with aligned corners. A program takes
-a strip of cells; a thread takes one column of outputs and walks down its rows, interpolating
-between the column's value at the top and at the bottom of the cell:
+a strip of cells, or a chunk of a wide one; a thread takes one column of outputs and walks down its
+rows, interpolating between the column's value at the top and at the bottom of the cell:
 
     z(y, x) = top(x) + l_y (bottom(x) - top(x)),    top(x) = z_00 + l_x (z_01 - z_00)
 
 The adjoint needs only A = sum_y g and B = sum_y l_y g of the thread's column: the upper corners get
-A - B, the lower ones B, split by l_x and summed over the cell's columns. A cell so leaves four
-numbers a class, and every logit gathers the four that concern it in a fixed order: no atomics, the
+A - B, the lower ones B, split by l_x and summed over the columns. A cell or chunk so leaves four
+numbers a class, and every logit gathers those that concern it in a fixed order: no atomics, the
 same bits every time.
 
 The teacher may have another resolution; its four logits are then looked up for every output.
@@ -26,7 +26,13 @@ from balkd_seg.ops._fused_cells import (
     interpolate,
     lower_neighbour,
 )
-from balkd_seg.ops._fused_pixel import EXCLUDED, load_weights, solve_pixels, store_sums
+from balkd_seg.ops._fused_pixel import (
+    EXCLUDED,
+    load_labels,
+    load_weights,
+    solve_pixels,
+    store_sums,
+)
 
 
 @triton.jit
@@ -35,13 +41,15 @@ def upsampled(
     teacher_ptr,  # (N, C, th, tw)
     label_ptr,  # (N, H, W), contiguous: classes with TASK, or else `valid`
     weight_ptr,  # (C,) class weights
-    coefficient_ptr,  # (N, 3)
-    corner_ptr,  # (N, cell rows, 4, C, padded cell columns): what cells leave for their corners
+    coefficient_ptr,  # (N, 3), of one row if `coefficient_n` is 0
+    corner_ptr,  # (N, cell rows, 4, C, padded): what cells leave for their corners
     sums_ptr,  # (N, cell rows, strips, 5 or, with ENTROPY, 9)
     h, w, th, tw, H, W,
     cell_columns,
+    chunks,  # programs of a cell; 1, or else CELLS is
     student_n, student_c, student_h, student_w,  # strides
     teacher_n, teacher_c, teacher_h, teacher_w,
+    coefficient_n,
     tau_f,
     tau_r,
     tau_h,
@@ -51,7 +59,7 @@ def upsampled(
     G: tl.constexpr,
     K: tl.constexpr,
     CELLS: tl.constexpr,  # a strip's
-    CELL_WIDTH: tl.constexpr,  # power of two, at least the widest cell's
+    CELL_WIDTH: tl.constexpr,  # power of two, at least the widest cell's or chunk's
     ALIGN_H: tl.constexpr,
     ALIGN_W: tl.constexpr,
     TEACHER_ALIGN_H: tl.constexpr,
@@ -76,8 +84,8 @@ def upsampled(
     NUM_SUMS: tl.constexpr = 9 if ENTROPY else 5
     strip, cell_y, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     column = tl.arange(0, COLUMNS)
-    cell_x = strip * CELLS + column // CELL_WIDTH
-    x = first_output(cell_x, w, W, ALIGN_W) + column % CELL_WIDTH
+    cell_x = (strip // chunks) * CELLS + column // CELL_WIDTH
+    x = first_output(cell_x, w, W, ALIGN_W) + (strip % chunks) * CELL_WIDTH + column % CELL_WIDTH
     inside = (x < first_output(cell_x + 1, w, W, ALIGN_W)) & (cell_x < cell_columns)
     j = cell_x if ALIGN_W else cell_x - 1
     i = cell_y if ALIGN_H else cell_y - 1
@@ -110,16 +118,16 @@ def upsampled(
         t_part_x = tl.maximum(t_part_x, 0.0)[None, :]
         t_right = tl.minimum(t_left + 1, tw - 1)[None, :]
         t_left = t_left[None, :]
-    k_f, k_r = tl.load(coefficient_ptr + n * 3), tl.load(coefficient_ptr + n * 3 + 1)
-    k_c = tl.load(coefficient_ptr + n * 3 + 2)
+    coefficient_ptr += n * coefficient_n
+    k_f, k_r = tl.load(coefficient_ptr), tl.load(coefficient_ptr + 1)
+    k_c = tl.load(coefficient_ptr + 2)
     sums = ()
     for _k in tl.static_range(NUM_SUMS):
         sums = sums + (tl.zeros([COLUMNS], tl.float32),)
     y_end = first_output(cell_y + 1, h, H, ALIGN_H)
     for y in range(first_output(cell_y, h, H, ALIGN_H), y_end):
         label_at = label_ptr + (n * H + y) * W + x
-        label = tl.load(label_at, mask=inside, other=0).to(tl.int32)
-        valid = inside & (label != ignore_index)
+        label, valid = load_labels(label_at, inside, ignore_index)
         part_y = fraction(y, i, h, H, ALIGN_H)
         if not SAME_GRID:
             t_up = lower_neighbour(y, th, H, TEACHER_ALIGN_H)
@@ -178,13 +186,13 @@ def upsampled(
 def gather(
     corner_ptr,  # as in `upsampled`
     grad_ptr,  # (N, C, h, w), contiguous
-    h, w, cell_rows, cell_columns, padded,
+    h, w, cell_rows, cell_columns, chunks, padded,
     C: tl.constexpr,
     ALIGN_H: tl.constexpr,
     ALIGN_W: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add up what the four cells around a logit left for it, in a fixed order."""
+    """Add up what the chunks of the four cells around a logit left for it, in a fixed order."""
     blocks = tl.cdiv(w, BLOCK)
     program, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
     line = program // blocks  # of (C, h)
@@ -197,5 +205,7 @@ def gather(
             cell_x = j - right if ALIGN_W else j + 1 - right
             mask = (cell_y >= 0) & (cell_x >= 0) & (j < w)
             at = ((n * cell_rows + cell_y) * 4 + 2 * lower + right) * C + c
-            total += tl.load(corner_ptr + at * padded + cell_x, mask=mask, other=0.0)
+            at = corner_ptr + at * padded + cell_x * chunks
+            for chunk in range(chunks):
+                total += tl.load(at + chunk, mask=mask, other=0.0)
     tl.store(grad_ptr + ((n * C + c) * h + i) * w + j, total, mask=j < w)

@@ -29,7 +29,8 @@ def solve(
     teacher_gradient = grad and teacher_gradient and teacher_logits.requires_grad
     saved = 'none'
     if student_gradient or teacher_gradient:
-        half = torch.float16 in (student_logits.dtype, teacher_logits.dtype)
+        wanted = ((student_logits, student_gradient), (teacher_logits, teacher_gradient))
+        half = any(z.dtype == torch.float16 for z, want in wanted if want)
         full = _full(student_logits, teacher_logits, problem.valid)
         saved = 'recompute' if impl == 'fused' and half and full else 'save'
     return balanced_divergence(
@@ -179,9 +180,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
     return (*pair, *[None] * 14)
 
 
-def scaled(
-    gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool, impl: str
-) -> Tensor:
+def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool, impl: str) -> Tensor:
     """Return gradient * factor in `dtype`, in the gradient's own memory if it is ours."""
     if not owned or gradient.dtype != dtype:
         return (gradient * factor).to(dtype)

@@ -133,11 +133,11 @@ def _cross_entropy(student: Tensor, task: Task, coefficient: Tensor) -> tuple[Te
     summed = exponentials.sum(1, keepdim=True)
     at_label = student.gather(1, task.label)
     value = summed.log() - at_label
-    bounded = value <= UNBOUNDED
-    scale = torch.where(bounded, task.weight * coefficient, 0)
+    infinite = (value > UNBOUNDED) & (task.weight > 0)  # a class of weight 0 does not count
+    scale = torch.where(infinite, 0, task.weight * coefficient)
     gradient = exponentials.mul_(scale / summed)
     gradient.scatter_add_(1, task.label, -scale)
-    value = torch.where(bounded | value.isnan(), task.weight * value, torch.inf)
+    value = torch.where(infinite, torch.inf, task.weight * value)
     return value, at_label == 0, gradient
 
 

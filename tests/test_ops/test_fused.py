@@ -14,6 +14,8 @@ from balkd_seg.ops import balanced_divergence
 
 pytest.importorskip('triton')
 
+from balkd_seg.ops import _fused, _fused_upsample
+
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 TEACHER = 'teacher_gradient'
 
@@ -276,6 +278,39 @@ def test_nan_logits_and_labels_that_are_no_class_show(low):
 
 
 @pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+@pytest.mark.parametrize('hidden', [1, 255])
+def test_a_label_beyond_int32_is_no_class_and_not_ignored(low, hidden):
+    student, teacher, target = make(3, low, (4, 6), ignored=0.0)
+    target[0, 0, 0] = 2**32 + hidden
+    args = student.float(), teacher.float(), target
+    assert values(*args, task=1.0)[0].isnan()
+    parts = fused(*(z.to(DEVICE) for z in args), task=1.0)
+    assert parts.cross_entropy.isnan()
+    assert parts.forward.isfinite()
+    assert parts.valid == 1
+
+
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+@pytest.mark.parametrize('impl', ['fused', 'chunked', 'reference'])
+def test_a_class_of_weight_0_does_not_count_even_where_it_is_excluded(low, impl):
+    student, teacher, target = make(3, low, (4, 6), num=2)
+    student, teacher = student.float().to(DEVICE), teacher.float().to(DEVICE)
+    student[:, 1], teacher[:, 1] = -torch.inf, -torch.inf
+    weight = torch.tensor([1.0, 0.0, 2.0], device=DEVICE)
+    results = []
+    for labels in (target, target.masked_fill(target == 1, 255)):
+        leaf = student.clone().requires_grad_()
+        parts = balanced_divergence(
+            leaf, teacher, labels.to(DEVICE), cross_entropy_weight=1.0, class_weight=weight,
+            impl=impl,
+        )  # fmt: skip
+        results.append(parts.cross_entropy)
+        assert torch.autograd.grad(parts.loss, leaf)[0].isfinite().all()
+    assert results[0] > 0
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
 @pytest.mark.parametrize('taus', TAUS)
 def test_identical_logits_give_a_loss_of_exactly_0(low, taus):
     """The gradient is a difference of two equal products, of which a GPU rounds only one (FMA)."""
@@ -303,14 +338,88 @@ def test_memory_layout_does_not_matter(low):
         torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_classification():
-    student, teacher, target = make(7, (40, 1), ignored=0.2)
+class Grids:
+    """Stands for a kernel and notes what grids it is launched on."""
+
+    def __init__(self, kernel):
+        self.kernel, self.seen = kernel, []
+
+    def __getitem__(self, grid):
+        self.seen.append(grid)
+        return self.kernel[grid]
+
+
+@pytest.fixture
+def grids(monkeypatch):
+    """Launch as on a GPU, with the layouts that it has there, and note the grids."""
+    monkeypatch.setattr(_fused, 'interpreted', lambda: False)
+    monkeypatch.setattr(_fused, 'full_resolution', Grids(_fused.full_resolution))
+    return _fused.full_resolution.seen
+
+
+def test_classification(grids):
+    """Samples are the pixels of one row, of which a program takes many."""
+    student, teacher, target = make(7, (600, 1), ignored=0.2)
     loss, gradient = values(
         student[0, :, :, 0].T.float(), teacher[0, :, :, 0].T.float(), target[0, :, 0]
     )
+    assert grids == [(3, 1)]
     expected = values(student.float(), teacher.float(), target)
     torch.testing.assert_close(loss, expected[0])
     torch.testing.assert_close(gradient, expected[1][0, :, :, 0].T)
+
+
+def test_several_programs_and_rows_that_do_not_lie_behind_one_another(grids):
+    student, teacher, target = make(3, (3, 300), num=2)
+    student, teacher = student.float().to(DEVICE), teacher.float().to(DEVICE)
+    expected = values(student, teacher, target, task=1.0)
+    actual = values(F.pad(student, (0, 1))[..., :-1], teacher, target, task=1.0)
+    assert grids == [(8, 2), (3 * 3, 2)]
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
+    check(student.double(), teacher.double(), target, task=1.0)
+
+
+def test_every_layout_can_be_launched():
+    for classes in range(2, 257):
+        for tiles in range(3, 11):
+            for module in (_fused, _fused_upsample):
+                found = module.layout(classes, tiles)
+                assert 1 <= found.num_warps <= 8, (classes, tiles)
+                assert found.groups * -(-classes // found.groups) >= classes
+
+
+def cells_of(num_in, num_out, align):
+    """Return the lower neighbour of every output, by the definition of bilinear upsampling."""
+    outputs = torch.arange(num_out)
+    if align:
+        return outputs * (num_in - 1) // (num_out - 1)
+    return torch.div((2 * outputs + 1) * num_in - num_out, 2 * num_out, rounding_mode='floor')
+
+
+def test_cells_cover_every_output_for_any_ratio():
+    """As narrow as can be: 97 to 769 with aligned corners are cells of 8 columns, not 16."""
+    for align in (False, True):
+        for num_in in (*range(1 + align, 20), 65, 97):
+            for num_out in (*range(num_in, 8 * num_in + 3), 512, 513, 769, 4096):
+                if num_out < num_in:
+                    continue
+                widest = cells_of(num_in, num_out, align).clamp(min=-1).add(1).bincount().max()
+                for columns in (8, 128):
+                    cells = _fused_upsample.Cells.of(num_in, num_out, align, columns)
+                    assert cells.width * cells.chunks >= widest
+                    assert cells.width * cells.strip == columns
+                    assert cells.chunks == 1 or cells.strip == 1
+    assert _fused_upsample.Cells.of(97, 769, True, 128) == (8, 16, 1)
+    assert _fused_upsample.Cells.of(65, 513, False, 128) == (8, 16, 1)
+    assert _fused_upsample.Cells.of(2, 512, False, 32) == (32, 1, 8)
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('teacher_low', [(1, 3), (2, 2)])
+def test_wide_cells_are_cut(align_corners, teacher_low, monkeypatch):
+    monkeypatch.setattr(_fused_upsample, 'layout', lambda *_: _fused_upsample.Layout(2, 4, 1))
+    case = make(3, (1, 3), (4, 29), teacher_low=teacher_low, num=2)
+    check(*case, align_corners=align_corners, task=0.5)
 
 
 def test_offsets_beyond_int32():
@@ -342,6 +451,13 @@ def test_fp16_gradients_survive_a_loss_scale():
     (2**16 * fused(half, teacher, target).loss).backward()
     error = (half.grad.double() - exact.grad).abs()
     assert (error <= 1.01 * 2**-11 * exact.grad.abs() + 1e-6 * exact.grad.abs().max()).all()
+
+
+def test_a_half_precision_teacher_without_gradient_costs_no_second_pass():
+    student, teacher, target = make(3, (4, 6))
+    leaf = student.float().to(DEVICE).requires_grad_()
+    loss = fused(leaf, teacher.half().to(DEVICE), target.to(DEVICE)).loss
+    assert loss.grad_fn.gradient == 'save'
 
 
 @pytest.mark.parametrize('sizes', [(8, 12), (2, 3)])
