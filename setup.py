@@ -54,6 +54,7 @@ setup(
         'full': ['mmcv>=2.1.0,<2.2.0'],
         'onnx': ['onnx', 'onnxruntime'],
         'test': ['pytest>=9', 'pytest-cov', 'onnx', 'onnxruntime', 'torchmetrics', TRITON],
+        'bench': ['liger-kernel', TRITON],
         'dev': ['ruff', 'mypy', 'pre-commit'],
     },
     # PyTorch calls this at the end of `import torch`, so that stock commands (`mim test

@@ -244,7 +244,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark, on a GPU if asked to."""
-    if '--device' in (sys.argv if argv is None else argv):
+    if any(x.split('=')[0] == '--device' for x in (sys.argv if argv is None else argv)):
         benchmark_loss_cuda.main(argv)
         return
     args = parse_args(argv)

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+# Clock cycles that the GPU idles before a timed step, at least 2 ms: the host submits it meanwhile.
+IDLE = 4_000_000
+
 
 class Meter:
     """Times steps and their memory, on CUDA by events behind a flushed cache."""
@@ -15,22 +18,39 @@ class Meter:
         self.flush = torch.empty(256 * 2**20 if self.cuda else 1, dtype=torch.int8, device=device)
 
     def times(self, step: Callable[[], Any], reps: int) -> list[float]:
-        """Return milliseconds of each repetition."""
+        """Return milliseconds of each repetition, on CUDA those of the device alone.
+
+        Of a step that takes the host longer than `IDLE`, or that waits for the device, they contain
+        what the device waits for the host.
+        """
         if not self.cuda:
-            result = []
-            for _ in range(reps):
-                start = time.perf_counter()
-                step()
-                result.append(1e3 * (time.perf_counter() - start))
-            return result
+            return self.host(step, reps)
         events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(reps)]
         for start, end in events:
             self.flush.zero_()
+            torch.cuda._sleep(IDLE)
             start.record()
             step()
             end.record()
         torch.cuda.synchronize()
         return [start.elapsed_time(end) for start, end in events]
+
+    def host(self, step: Callable[[], Any], reps: int) -> list[float]:
+        """Return milliseconds until each repetition has returned to an otherwise idle host."""
+        result = []
+        for _ in range(reps):
+            if self.cuda:
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            step()
+            result.append(1e3 * (time.perf_counter() - start))
+        return result
+
+    def warm_up(self, step: Callable[[], Any], milliseconds: float = 20.0) -> None:
+        """Repeat a step for so long, and at least five times."""
+        spent, count = 0.0, 0
+        while count < 5 or spent < milliseconds:
+            spent, count = spent + sum(self.times(step, 5)), count + 5
 
     def peak(self, step: Callable[[], Any]) -> int | None:
         """Return the bytes that a step takes beyond what was there."""
@@ -47,12 +67,14 @@ class Meter:
         """Return milliseconds of a replayed CUDA graph, or why there is none."""
         if not self.cuda:
             return 'no CUDA'
+        stream = torch.cuda.current_stream()
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 step()
             return self.times(graph.replay, reps)
         except Exception as error:
+            torch.cuda.set_stream(stream)  # a capture that fails does not leave its own
             torch.cuda.synchronize()
             return f'not capturable ({type(error).__name__})'
 

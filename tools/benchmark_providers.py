@@ -21,27 +21,36 @@ def mean(loss: Tensor, target: Tensor) -> Tensor:
     return torch.where(valid, loss, 0).sum() / valid.sum().clamp(min=1)
 
 
+def tempered(logits: Tensor, tau: float) -> Tensor:
+    """Divide by a temperature; at 1 nobody would pay for it."""
+    return logits if tau == 1 else logits / tau
+
+
+def scaled(loss: Tensor, tau: float) -> Tensor:
+    """Multiply by the square of a temperature."""
+    return loss if tau == 1 else tau**2 * loss
+
+
 def naive(student: Tensor, teacher: Tensor, target: Tensor, taus: tuple[float, float]) -> Tensor:
     """Spell both divergences as they usually are, in the dtype that comes in."""
 
     def kl(a: Tensor, b: Tensor, tau: float) -> Tensor:
-        log_a, log_b = F.log_softmax(a / tau, 1), F.log_softmax(b / tau, 1)
-        return tau**2 * F.kl_div(log_b, log_a, reduction='none', log_target=True).sum(1)
+        log_a, log_b = (F.log_softmax(tempered(z, tau), 1) for z in (a, b))
+        return scaled(F.kl_div(log_b, log_a, reduction='none', log_target=True).sum(1), tau)
 
     return mean(kl(teacher, student, taus[0]) + kl(student, teacher, taus[1]), target)
 
 
 def lean(student: Tensor, teacher: Tensor, target: Tensor, taus: tuple[float, float]) -> Tensor:
     """Take each softmax once, as one who counts memory would."""
-    loss = torch.zeros((), device=student.device)
-    logs: dict[float, tuple[Tensor, Tensor]] = {}
+    parts, logs = [], {}
     for tau, forward in zip(taus, (True, False), strict=True):
         if tau not in logs:
-            logs[tau] = (F.log_softmax(student / tau, 1), F.log_softmax(teacher / tau, 1))
+            logs[tau] = [F.log_softmax(tempered(z, tau), 1) for z in (student, teacher)]
         s, t = logs[tau]
         part = (t.exp() * (t - s)).sum(1) if forward else (s.exp() * (s - t)).sum(1)
-        loss = loss + tau**2 * part
-    return mean(loss, target)
+        parts.append(scaled(part, tau))
+    return mean(parts[0] + parts[1], target)
 
 
 def ours(student: Tensor, teacher: Tensor, target: Tensor, taus: tuple[float, float]) -> Tensor:
@@ -81,15 +90,15 @@ def liger(student: Tensor, teacher: Tensor, target: Tensor, taus: tuple[float, f
     """Take Liger-Kernel's JSD at its two ends, with softmax and layout around it."""
     from liger_kernel.transformers.functional import liger_jsd
 
-    loss = torch.zeros((), device=student.device)
-    labels = target.flatten()
+    parts, labels = [], target.flatten()
     for tau, beta in zip(taus, (0.0, 1.0), strict=True):
         rows = [
-            F.log_softmax(z.movedim(1, -1).reshape(-1, z.shape[1]).float() / tau, -1)
+            F.log_softmax(tempered(z.movedim(1, -1).reshape(-1, z.shape[1]).float(), tau), -1)
             for z in (student, teacher)
         ]
-        loss = loss + tau**2 * liger_jsd(*rows, shift_labels=labels, beta=beta, ignore_index=255)
-    return loss
+        part = liger_jsd(*rows, shift_labels=labels, beta=beta, ignore_index=255)
+        parts.append(scaled(part, tau))
+    return parts[0] + parts[1]
 
 
 def compiled(function: Provider, mode: str | None = None) -> Provider:
