@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +83,7 @@ class TestMethod:
         assert data == {'camvid-128x160', 'street-scenes-128x256'}
 
     def test_its_config_gives_finite_losses_and_gradients(
-        self, folder, teacher_checkpoint, make_batch
+        self, folder, teacher_checkpoint, make_batch, progress
     ):
         (path,) = (path for path in cpu_configs(folder) if 'camvid' in path.stem)
         config = Config.fromfile(path).model
@@ -102,6 +103,17 @@ class TestMethod:
             reached = [gradient for gradient in gradients if gradient is not None]
             assert all(gradient.isfinite().all() for gradient in reached)
             assert any(gradient.any() for gradient in reached)
+
+
+@pytest.fixture
+def progress():
+    """Publish what a runner would, and take it back."""
+    hub = MessageHub.get_current_instance()
+    before = dict(hub.runtime_info)
+    hub.update_info_dict(dict(iter=1, max_iters=4))
+    yield
+    hub.runtime_info.clear()
+    hub.runtime_info.update(before)
 
 
 @pytest.fixture(scope='module')

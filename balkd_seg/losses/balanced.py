@@ -1,13 +1,13 @@
 """The balanced form of any loss with a direction."""
 
 import inspect
-import math
 from typing import Any, NamedTuple
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from balkd_seg.losses._dense_loss import check_loss
+from balkd_seg.ops._checks import check_part_weights
 from balkd_seg.ops._dense import resized
 
 
@@ -64,15 +64,7 @@ class BalancedLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_loss(1.0, loss_name)
-        weights = {'forward_weight': forward_weight, 'reverse_weight': reverse_weight}
-        for name, value in weights.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
-        if not forward_weight and not reverse_weight:
-            raise ValueError(
-                'Expected `forward_weight` or `reverse_weight` to be larger than 0, but both are '
-                '0; remove the loss instead'
-            )
+        check_part_weights(forward_weight=forward_weight, reverse_weight=reverse_weight)
         self.loss: Any = MODELS.build(dict(loss))
         if 'teacher_gradient' not in inspect.signature(self.loss.forward).parameters:
             raise ValueError(

@@ -1,5 +1,17 @@
 """Tensor maths of the distillation losses; imports torch only."""
 
+from balkd_seg.ops.adaptive_kl import AdaptiveKL, adaptive_kl
 from balkd_seg.ops.balanced_divergence import BalancedDivergence, balanced_divergence
+from balkd_seg.ops.decoupled_kl import DecoupledKL, decoupled_kl
+from balkd_seg.ops.jensen_shannon import JensenShannon, jensen_shannon
 
-__all__ = ['BalancedDivergence', 'balanced_divergence']
+__all__ = [
+    'AdaptiveKL',
+    'BalancedDivergence',
+    'DecoupledKL',
+    'JensenShannon',
+    'adaptive_kl',
+    'balanced_divergence',
+    'decoupled_kl',
+    'jensen_shannon',
+]

@@ -46,7 +46,7 @@ def pixel_means(
     resize: str,
     align_corners: bool,
     teacher_gradient: bool = False,
-) -> tuple[Tensor, list[Tensor], Tensor]:
+) -> tuple[Tensor, ...]:
     """Average a formula over the pixels that count.
 
     Args:
@@ -89,7 +89,7 @@ def pixel_means(
         num_valid = valid.count_nonzero()
         count = num_valid.clamp(min=1).to(loss.dtype)
         share = num_valid / max(valid.numel(), 1)
-        return loss / count, list((watched / count).unbind()), share
+        return (loss / count, *(watched / count).unbind(), share)
 
 
 class _Sums(torch.autograd.Function):
