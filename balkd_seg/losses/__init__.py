@@ -4,6 +4,7 @@ from balkd_seg.losses.adaptive_kl import AdaptiveKLLoss
 from balkd_seg.losses.balanced import BalancedLoss
 from balkd_seg.losses.balanced_divergence import BalancedDivergenceLoss
 from balkd_seg.losses.channelwise_kl import ChannelwiseKLLoss
+from balkd_seg.losses.class_correlation import ClassCorrelationLoss
 from balkd_seg.losses.decoupled_kl import DecoupledKLLoss
 from balkd_seg.losses.jensen_shannon import JensenShannonLoss
 from balkd_seg.losses.pixelwise_kl import PixelwiseKLLoss
@@ -14,6 +15,7 @@ __all__ = [
     'BalancedDivergenceLoss',
     'BalancedLoss',
     'ChannelwiseKLLoss',
+    'ClassCorrelationLoss',
     'DecoupledKLLoss',
     'JensenShannonLoss',
     'PixelwiseKLLoss',
