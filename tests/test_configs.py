@@ -16,6 +16,7 @@ from mmseg.registry import MODELS
 
 from balkd_seg.distillers.model_config import resolve_model_config
 
+pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
 ROOT = Path(__file__).resolve().parents[1]
 METAFILES = sorted((ROOT / 'configs').glob('[!_]*/metafile.yaml'))
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('[!_]*/*.py'))}
@@ -35,16 +36,6 @@ STOCK = {
     'pspnet-mobilenet-v2_4xb2-80k_cityscapes-512x1024': 'mobilenet_v2/mobilenet-v2-d8_pspnet',
     'segformer-mit-b0_8xb1-160k_cityscapes-1024x1024': 'segformer/segformer_mit-b0',
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def _read_each_metafile_once():
-    """Spare mmengine from parsing the 50 metafiles of mmseg for each `mmseg::`."""
-    with pytest.MonkeyPatch.context() as patch:
-        from mmengine.config import utils
-
-        patch.setattr(utils, 'load', functools.cache(utils.load))
-        yield
 
 
 @functools.cache

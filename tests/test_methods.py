@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = sorted(path.parent for path in (ROOT / 'configs').glob('[!_]*/README.md'))
 SECTIONS = (

@@ -175,3 +175,32 @@ def check_part_weights(**weights: float) -> None:
         raise ValueError(
             f'Expected {names} to be larger than 0, but both are 0; remove the loss instead'
         )
+
+
+def check_features(student: Tensor, teacher: Tensor, same_channels: bool) -> None:
+    """Raise unless features of both networks are of the same images, (N, C, h, w)."""
+    for name, features in (('student_features', student), ('teacher_features', teacher)):
+        if features.ndim != 4:
+            raise ValueError(
+                f'Expected `{name}` of shape (N, C, H, W), but got {tuple(features.shape)}'
+            )
+        if not features.is_floating_point():
+            raise ValueError(f'Expected `{name}` of a floating dtype, but got {features.dtype}')
+    shapes = tuple(student.shape), tuple(teacher.shape)
+    if shapes[0][0] != shapes[1][0]:
+        raise ValueError(
+            f'Expected student and teacher features of the same images, but got shapes {shapes[0]} '
+            f'and {shapes[1]}'
+        )
+    if same_channels and shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            f'Expected as many student as teacher channels, but got {shapes[0][1]} and '
+            f'{shapes[1][1]}; set projection=dict(in_channels={shapes[0][1]}, '
+            f'out_channels={shapes[1][1]}) in the entry of `distill`'
+        )
+
+
+def check_pool(pool: int) -> None:
+    """Raise unless places can be pooled."""
+    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
+        raise ValueError(f'Expected `pool` to be an integer of at least 1, but got {pool}')
