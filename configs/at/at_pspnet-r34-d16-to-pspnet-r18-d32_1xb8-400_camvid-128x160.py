@@ -16,13 +16,13 @@ model = dict(
             loss_name='loss_at3',
             student_tap='backbone.layer3',
             teacher_tap='backbone.layer3',
-        ),
+        ),  # fmt: skip
         dict(
             type='AttentionTransferLoss',
             loss_name='loss_at4',
             student_tap='backbone.layer4',
             teacher_tap='backbone.layer4',
-        ),
+        ),  # fmt: skip
     ],
 )
 train_dataloader = dict(batch_size=8)
