@@ -12,17 +12,13 @@ model = dict(
     student=dict(data_preprocessor=dict(size=_base_.crop_size)),
     distill=[
         dict(
-            type='AttentionTransferLoss',
-            loss_name='loss_at3',
-            student_tap='backbone.layer3',
-            teacher_tap='backbone.layer3',
-        ),  # fmt: skip
+            type='AttentionTransferLoss', loss_name='loss_at3',
+            student_tap='backbone.layer3', teacher_tap='backbone.layer3',
+        ),
         dict(
-            type='AttentionTransferLoss',
-            loss_name='loss_at4',
-            student_tap='backbone.layer4',
-            teacher_tap='backbone.layer4',
-        ),  # fmt: skip
+            type='AttentionTransferLoss', loss_name='loss_at4',
+            student_tap='backbone.layer4', teacher_tap='backbone.layer4',
+        ),
     ],
-)
+)  # fmt: skip
 train_dataloader = dict(batch_size=8)
