@@ -56,9 +56,14 @@ def method_of(distill):
             return entry == wanted
         return all(key in entry and holds(entry[key], value) for key, value in wanted.items())
 
+    def num_settings(recipe):
+        if isinstance(recipe, dict):
+            recipe = list(recipe.values())
+        return sum(map(num_settings, recipe)) if isinstance(recipe, list) else 1
+
     entries = [{'learner': 'student', **entry} for entry in distill]
     fitting = {
-        name: len(repr(recipe))
+        name: num_settings(recipe)
         for name, recipe in recipes().items()
         if len(recipe) == len(entries) and all(map(holds, entries, recipe))
     }

@@ -46,9 +46,11 @@ def class_correlation(
     keeps identical networks from exactly 0. Here such a pixel or class is left out of the mean.
     Ignored pixels are left out of both parts.
 
-    Computed in fp32 (fp64 for fp64 student logits). The column statistics of a class need every
-    pixel, so that this holds probabilities of both networks at the size of comparison. Without a
-    pixel that counts the loss is 0 with a zero gradient; identical logits give 0.
+    Computed in fp32 (fp64 for fp64 student logits). A class's correlation needs every pixel, so
+    that this holds probabilities of both networks at the size of comparison, and some fifteen
+    tensors of that size for the gradient: compare at the size of the logits where they have one in
+    common, as the paper does. Without a pixel that counts the loss is 0 with a zero gradient;
+    identical logits give 0.
 
     Args:
         student_logits: (N, C, h, w) or (N, C); floating.
