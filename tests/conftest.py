@@ -1,6 +1,7 @@
 """Small networks and batches that every test of models shares."""
 
 import copy
+import functools
 import os
 
 import pytest
@@ -116,6 +117,16 @@ def _mmseg_scope():
     import balkd_seg  # noqa: F401
 
     register_all_modules(init_default_scope=True)
+
+
+@pytest.fixture(scope='module')
+def read_each_metafile_once():
+    """Spare mmengine from parsing the 50 metafiles of mmseg for each `mmseg::`."""
+    with pytest.MonkeyPatch.context() as patch:
+        from mmengine.config import utils
+
+        patch.setattr(utils, 'load', functools.cache(utils.load))
+        yield
 
 
 @pytest.fixture

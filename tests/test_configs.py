@@ -16,17 +16,13 @@ from mmseg.registry import MODELS
 
 from balkd_seg.distillers.model_config import resolve_model_config
 
+pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
 ROOT = Path(__file__).resolve().parents[1]
+METAFILES = sorted((ROOT / 'configs').glob('[!_]*/metafile.yaml'))
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('[!_]*/*.py'))}
 DISTILLED = [name for name in CONFIGS if not name.startswith('baseline_')]
 MUTUAL = [name for name in DISTILLED if '-with-' in name]
 OFFLINE = [name for name in DISTILLED if name not in MUTUAL]
-LOSSES = {'PixelwiseKLLoss': 'kd', 'ChannelwiseKLLoss': 'cwd', 'BalancedDivergenceLoss': 'balkd'}
-# what the student learns with, then the teacher
-MUTUAL_LOSSES = {
-    ('PixelwiseKLLoss', 'PixelwiseKLLoss'): 'mutual',
-    ('BalancedDivergenceLoss', 'PixelwiseKLLoss'): 'bdkd',
-}
 HEADS = {'PSPHead': 'pspnet', 'ASPPHead': 'deeplabv3', 'SegformerHead': 'segformer'}
 MIX_TRANSFORMERS = {(32, (2, 2, 2, 2)): 'b0', (64, (3, 6, 40, 3)): 'b5'}
 DATASETS = {
@@ -42,19 +38,46 @@ STOCK = {
 }
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _read_each_metafile_once():
-    """Spare mmengine from parsing the 50 metafiles of mmseg for each `mmseg::`."""
-    with pytest.MonkeyPatch.context() as patch:
-        from mmengine.config import utils
+@functools.cache
+def recipes():
+    """Return what the `distill` of each method holds, by folder, from the metafiles."""
+    files = {path.parent.name: yaml.safe_load(path.read_text()) for path in METAFILES}
+    collections = {name: file['Collections'][0] for name, file in files.items()}
+    return {
+        name: one['Metadata']['Distill'] for name, one in collections.items() if 'Metadata' in one
+    }
 
-        patch.setattr(utils, 'load', functools.cache(utils.load))
-        yield
+
+def method_of(distill):
+    """Return the folder whose recipe the entries of `distill` follow, the most specific one."""
+
+    def holds(entry, wanted):
+        if not isinstance(wanted, dict):
+            return entry == wanted
+        return all(key in entry and holds(entry[key], value) for key, value in wanted.items())
+
+    def num_settings(recipe):
+        if isinstance(recipe, dict):
+            recipe = list(recipe.values())
+        return sum(map(num_settings, recipe)) if isinstance(recipe, list) else 1
+
+    entries = [{'learner': 'student', **entry} for entry in distill]
+    fitting = {
+        name: num_settings(recipe)
+        for name, recipe in recipes().items()
+        if len(recipe) == len(entries) and all(map(holds, entries, recipe))
+    }
+    assert fitting, f'no metafile has a `Distill` like {entries}'
+    return max(fitting, key=fitting.get)
 
 
 @functools.cache
+def load_file(path):
+    return Config.fromfile(path)
+
+
 def load(name):
-    return Config.fromfile(CONFIGS[name])
+    return load_file(CONFIGS[name])
 
 
 def stock_path(name):
@@ -96,22 +119,16 @@ def describe_network(model):
 
 def describe_config(path):
     """Return what the name of a config has to be, from its contents and its launch command."""
-    cfg = Config.fromfile(path)
+    cfg = load_file(path)
     distilled = cfg.model.type in ('OfflineDistiller', 'MutualDistiller')
     student = resolve_model_config(cfg.model.student, 'student') if distilled else cfg.model
     method, models = 'baseline', describe_network(student)
-    if cfg.model.type == 'OfflineDistiller':
-        (term,) = cfg.model.distill
-        method = LOSSES[term.type]
-        teacher = resolve_model_config(cfg.model.teacher, 'teacher')
-        models = f'{describe_network(teacher)}-to-{models}'
-    elif distilled:
-        own, taught = cfg.model.distill
-        assert (own.get('learner', 'student'), taught.learner) == ('student', 'teacher')
-        method = MUTUAL_LOSSES[own.type, taught.type]
-        assert (own.get('entropy_weighting') == 'image') == (method == 'bdkd')
-        (peer,) = cfg.model.peers.values()
-        models = f'{describe_network(resolve_model_config(peer, "teacher"))}-with-{models}'
+    if distilled:
+        method = method_of(cfg.model.distill)
+        online = cfg.model.type == 'MutualDistiller'
+        (teacher,) = cfg.model.peers.values() if online else [cfg.model.teacher]
+        teacher = describe_network(resolve_model_config(teacher, 'teacher'))
+        models = f'{teacher}-{"with" if online else "to"}-{models}'
     command = re.search(r'--gpus (\d+)', path.read_text())
     gpus = int(command[1]) if command else 1
     iters = cfg.train_cfg.max_iters
@@ -204,7 +221,7 @@ def test_it_builds_with_the_classes_of_its_data(name):
     _, num_classes = DATASETS[data.type, data.data_root]
     model = build(cfg.model)
     assert model.out_channels == num_classes
-    assert name not in DISTILLED or len(model.distill_terms) == 1 + (name in MUTUAL)
+    assert name not in DISTILLED or len(model.distill_terms) == len(cfg.model.distill)
 
 
 # one distillation of each pair stands for the others, which share its base file
@@ -284,7 +301,7 @@ def test_a_baseline_equals_the_stock_config(name):
 
 def test_the_index_lists_the_configs_that_exist():
     index = (ROOT / 'configs' / 'README.md').read_text()
-    listed = re.findall(r'\]\(((?:\w+)/[^)]+\.py)\)', index)
+    listed = re.findall(r'\]\(([\w-]+/[^)]+\.py)\)', index)
     existing = [f'{path.parent.name}/{path.name}' for path in CONFIGS.values()]
     assert sorted(listed) == sorted(existing)
 
@@ -298,6 +315,18 @@ def test_the_model_index_lists_the_configs_that_exist():
     collections = {one['Name']: one for file in files for one in file['Collections']}
     assert all((ROOT / one['README']).is_file() for one in collections.values())
     assert {model['In Collection'] for model in models} == set(collections)
+
+
+def test_a_recipe_says_what_sets_a_method_apart():
+    loss = dict(type='ChannelwiseKLLoss', temperature=4.0)
+    assert method_of([loss]) == 'cwd'
+    assert method_of([dict(type='BalancedLoss', loss=loss, reverse_weight=2.0)]) == 'balanced-cwd'
+    online = [dict(type='BalancedDivergenceLoss'), dict(type='PixelwiseKLLoss', learner='teacher')]
+    assert method_of(online[:1]) == 'balkd'
+    online[0]['entropy_weighting'] = 'image'
+    assert method_of(online) == 'bdkd'
+    with pytest.raises(AssertionError, match='no metafile'):
+        method_of([dict(type='BalancedLoss', loss=dict(type='JSD'))])
 
 
 def test_the_package_is_imported_in_one_place():

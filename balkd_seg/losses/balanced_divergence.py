@@ -1,12 +1,12 @@
 """Balanced divergence as a loss module."""
 
-import math
 from typing import Any, NamedTuple
 
 from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
+from balkd_seg.losses._dense_loss import DenseLoss
 from balkd_seg.ops import BalancedDivergence, balanced_divergence
 from balkd_seg.ops._checks import check_choice, check_settings, check_weighting
 from balkd_seg.ops._select import IMPLEMENTATIONS
@@ -22,7 +22,7 @@ class CrossEntropy(NamedTuple):
 
 
 @MODELS.register_module()
-class BalancedDivergenceLoss(nn.Module):
+class BalancedDivergenceLoss(DenseLoss):
     r"""Forward plus reverse KL between a teacher and the student.
 
     .. math::
@@ -80,12 +80,11 @@ class BalancedDivergenceLoss(nn.Module):
         loss_name: str = 'loss_balkd',
         impl: str = 'auto',
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index, resize, align_corners, loss_weight, loss_name)
         terms = Terms(forward_weight, reverse_weight, forward_temperature, reverse_temperature)
         check_settings(terms, softmax_axis, resize)
         check_weighting(Weighting(entropy_weighting, delta, entropy_temperature), softmax_axis)
         check_choice('impl', impl, IMPLEMENTATIONS)
-        _check_loss(loss_weight, loss_name)
         if anneal and not (forward_weight > 0 and reverse_weight > 0):
             raise ValueError(
                 'Expected both weights to be larger than 0 with anneal=True, but got '
@@ -101,17 +100,7 @@ class BalancedDivergenceLoss(nn.Module):
         self.entropy_temperature = entropy_temperature
         self.softmax_axis = softmax_axis
         self.anneal = anneal
-        self.ignore_index = ignore_index
-        self.resize = resize
-        self.align_corners = align_corners
-        self.loss_weight = loss_weight
         self.impl = impl
-        self._loss_name = loss_name
-
-    @property
-    def loss_name(self) -> str:
-        """Name of the term in the log."""
-        return self._loss_name
 
     @property
     def temperature(self) -> float:
@@ -128,7 +117,11 @@ class BalancedDivergenceLoss(nn.Module):
         return self.loss_weight > 0 and any(weight > 0 for weight in self._weights())
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        target: Tensor | None = None,
+        teacher_gradient: bool = False,
     ) -> BalancedDivergence:
         """Return the weighted loss and its detached parts.
 
@@ -136,9 +129,15 @@ class BalancedDivergenceLoss(nn.Module):
             student_logits: (N, C, h, w) or (N, C).
             teacher_logits: (N, C, h', w') or (N, C).
             target: (N, H, W) or (N,) labels, or None.
+            teacher_gradient: Whether the teacher gets a gradient too.
         """
         return balanced_divergence(
-            student_logits, teacher_logits, target, **self._settings(), resize=self.resize
+            student_logits,
+            teacher_logits,
+            target,
+            **self._settings(),
+            resize=self.resize,
+            teacher_gradient=teacher_gradient,
         )
 
     def with_cross_entropy(
@@ -199,17 +198,3 @@ def _remaining_share() -> float:
             f'got {iteration} and {max_iters}; train with a Runner, or use anneal=False'
         )
     return 1.0 - min(iteration / max_iters, 1.0)
-
-
-def _check_loss(loss_weight: float, loss_name: str) -> None:
-    """Raise unless the loss trains and its name says so."""
-    if not (math.isfinite(loss_weight) and loss_weight > 0):
-        raise ValueError(
-            f'Expected `loss_weight` to be finite and larger than 0, but got {loss_weight}; '
-            'remove the loss from `distill` to train without it'
-        )
-    if not loss_name.startswith('loss_'):
-        raise ValueError(
-            f"Expected `loss_name` to start with 'loss_', but got {loss_name!r}; mmengine trains "
-            'only what has "loss" in its name'
-        )

@@ -26,17 +26,9 @@ def check_temperature(name: str, value: float) -> None:
 
 def check_settings(terms: Terms, softmax_axis: str, resize: str) -> None:
     """Raise unless weights, temperatures and options are in their ranges."""
-    for name in ('forward_weight', 'reverse_weight'):
-        value = getattr(terms, name)
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
+    check_part_weights(forward_weight=terms.forward_weight, reverse_weight=terms.reverse_weight)
     for name in ('forward_temperature', 'reverse_temperature'):
         check_temperature(name, getattr(terms, name))
-    if terms.forward_weight == terms.reverse_weight == 0:
-        raise ValueError(
-            'Expected `forward_weight` or `reverse_weight` to be larger than 0, but both are 0; '
-            'remove the loss instead'
-        )
     check_choice('softmax_axis', softmax_axis, ('classes', 'positions'))
     check_choice('resize', resize, ('label', 'none', 'student'))
 
@@ -155,3 +147,60 @@ def check_task(
             f'Expected `class_weight` of shape ({num_classes},), one for each class, but got '
             f'{tuple(class_weight.shape)}'
         )
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise unless a setting is a share of something."""
+    if not 0 < value < 1:
+        raise ValueError(f'Expected `{name}` to be larger than 0 and less than 1, but got {value}')
+
+
+def check_decoupling(alpha: float, beta: float, target: Tensor | None) -> None:
+    """Raise unless the parts of a decoupled divergence have weights, and there are labels."""
+    check_part_weights(alpha=alpha, beta=beta)
+    if target is None:
+        raise ValueError(
+            'Expected a `target` to tell the labelled class from the others, but got None; use '
+            'balanced_divergence without labels'
+        )
+
+
+def check_part_weights(**weights: float) -> None:
+    """Raise unless the weights of a sum's parts are in their range, and one of them counts."""
+    for name, value in weights.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
+    if not any(weights.values()):
+        names = ' or '.join(f'`{name}`' for name in weights)
+        raise ValueError(
+            f'Expected {names} to be larger than 0, but both are 0; remove the loss instead'
+        )
+
+
+def check_features(student: Tensor, teacher: Tensor, same_channels: bool) -> None:
+    """Raise unless features of both networks are of the same images, (N, C, h, w)."""
+    for name, features in (('student_features', student), ('teacher_features', teacher)):
+        if features.ndim != 4:
+            raise ValueError(
+                f'Expected `{name}` of shape (N, C, H, W), but got {tuple(features.shape)}'
+            )
+        if not features.is_floating_point():
+            raise ValueError(f'Expected `{name}` of a floating dtype, but got {features.dtype}')
+    shapes = tuple(student.shape), tuple(teacher.shape)
+    if shapes[0][0] != shapes[1][0]:
+        raise ValueError(
+            f'Expected student and teacher features of the same images, but got shapes {shapes[0]} '
+            f'and {shapes[1]}'
+        )
+    if same_channels and shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            f'Expected as many student as teacher channels, but got {shapes[0][1]} and '
+            f'{shapes[1][1]}; set projection=dict(in_channels={shapes[0][1]}, '
+            f'out_channels={shapes[1][1]}) in the entry of `distill`'
+        )
+
+
+def check_pool(pool: int) -> None:
+    """Raise unless places can be pooled."""
+    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1:
+        raise ValueError(f'Expected `pool` to be an integer of at least 1, but got {pool}')

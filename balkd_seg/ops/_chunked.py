@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from balkd_seg.ops._resize import Bilinear, Direct, Region, Source
+from balkd_seg.ops._resize import Region, Source, bands, source_of
 from balkd_seg.ops._tile import Task, entropy, loss_tile
 from balkd_seg.ops._types import EXCLUDED, Problem, Solution, Terms
 
@@ -90,12 +90,10 @@ class _Pair(NamedTuple):
             num_rows = height
 
         def source(logits: Tensor, need_grad: bool) -> Source:
-            if logits.shape[2:] == valid.shape[1:]:
-                return Direct(logits, dtype, need_grad)
             size = (height, width)
-            return Bilinear(logits, dtype, need_grad, size, num_rows, problem.align_corners)
+            return source_of(logits, dtype, need_grad, size, num_rows, problem.align_corners)
 
-        cut = _bands(shape, elements, num_rows)
+        cut = bands(shape, elements, num_rows)
         if problem.positions:
             cut = _channel_maps(shape, elements)
         return cls(source(student, need_grad), source(teacher, False), list(cut))
@@ -160,19 +158,6 @@ def _task(
     if problem.class_weight is not None:
         weight = weight * problem.class_weight[classes]
     return Task(classes, weight)
-
-
-def _bands(shape: tuple[int, int, int, int], tile: int, num_rows: int) -> Iterator[Region]:
-    """Cut the output into bands of rows, of several images at once if these are small."""
-    num, channels, height, width = shape
-    num_images = max(1, tile // max(1, channels * height * width))
-    for image in range(0, num, num_images):
-        for row in range(0, height, num_rows):
-            yield Region(
-                slice(image, min(image + num_images, num)),
-                slice(None),
-                slice(row, min(row + num_rows, height)),
-            )
 
 
 def _channel_maps(shape: tuple[int, int, int, int], tile: int) -> Iterator[Region]:

@@ -1,5 +1,7 @@
 """Which pixels count."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,14 @@ def valid_pixels(
     if not limits.min <= ignore_index <= limits.max:  # comparing would wrap it around
         return torch.ones_like(target, dtype=torch.bool)
     valid = target != ignore_index
-    if resize != 'label':
-        for dim, length in enumerate(size, start=1):
-            valid = valid.index_select(dim, _nearest(valid.shape[dim], length, valid.device))
-    return valid
+    return valid if resize == 'label' else reduce_labels(valid, size)
+
+
+def reduce_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Reduce (N, H, W) labels or masks to (N, *size) by nearest, and leave (N,) as they are."""
+    for dim, length in enumerate(size, start=1):
+        labels = labels.index_select(dim, _nearest(labels.shape[dim], length, labels.device))
+    return labels
 
 
 def _nearest(num_inputs: int, num_outputs: int, device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ Legend: N images, C classes, (h, w) logits, (H, W) output. Full-resolution logit
 band of output rows needs only the few rows of the logits that it interpolates between.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -131,3 +132,30 @@ class Bilinear:
         grad = self.grad[region.images, region.channels, band.inputs]
         for columns in self.columns:
             grad[..., columns.inputs] += wide[..., columns.outputs] @ columns.matrix
+
+
+def source_of(
+    logits: Tensor,
+    dtype: torch.dtype,
+    need_grad: bool,
+    size: tuple[int, int],
+    num_rows: int,
+    align_corners: bool,
+) -> Source:
+    """Return the source of tiles of at most `num_rows` rows of logits (N, C, h, w) at a size."""
+    if logits.shape[2:] == size:
+        return Direct(logits, dtype, need_grad)
+    return Bilinear(logits, dtype, need_grad, size, num_rows, align_corners)
+
+
+def bands(shape: tuple[int, int, int, int], tile: int, num_rows: int) -> Iterator[Region]:
+    """Cut the output into bands of rows, of several images at once if these are small."""
+    num, channels, height, width = shape
+    num_images = max(1, tile // max(1, channels * height * width))
+    for image in range(0, num, num_images):
+        for row in range(0, height, num_rows):
+            yield Region(
+                slice(image, min(image + num_images, num)),
+                slice(None),
+                slice(row, min(row + num_rows, height)),
+            )

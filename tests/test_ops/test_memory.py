@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from balkd_seg.ops import _operator, balanced_divergence
+from balkd_seg.ops import (
+    _operator,
+    adaptive_kl,
+    balanced_divergence,
+    decoupled_kl,
+    jensen_shannon,
+)
 
 SHAPE = (1, 19, 512, 512)
 FULL = 19 * 512 * 512 * 4
@@ -42,12 +48,12 @@ class PeakMemory(TorchDispatchMode):
         return out
 
 
-def peak(size, **kwargs):
+def peak(size, operation=balanced_divergence, **kwargs):
     """Return the extra memory of forward and backward, in full-resolution tensors."""
     student = torch.randn(1, 19, *size, requires_grad=True)
     teacher, target = torch.randn(1, 19, *size), torch.randint(0, 19, (1, *SHAPE[2:]))
     with PeakMemory(student, teacher, target) as memory:
-        balanced_divergence(student, teacher, target, **kwargs).loss.backward()
+        operation(student, teacher, target, **kwargs).loss.backward()
     return memory.peak / FULL
 
 
@@ -64,6 +70,13 @@ def test_peak_of_the_chunked_paths(taus, monkeypatch):
 def test_peak_over_positions(monkeypatch):
     monkeypatch.setattr('balkd_seg.ops._chunked.TILE', 19 * 4096)
     assert peak((64, 64), softmax_axis='positions') < 0.6
+
+
+@pytest.mark.parametrize('operation', [jensen_shannon, decoupled_kl, adaptive_kl])
+def test_peak_of_formulas_over_pixels(operation, monkeypatch):
+    monkeypatch.setattr('balkd_seg.ops._chunked.TILE', 19 * 4096)  # 1/64 of the image
+    assert peak((64, 64), operation) < 0.7
+    assert 1 < peak((512, 512), operation) < 2.7  # the gradient, scaled into new memory
 
 
 def test_the_meter_sees_the_reference():
