@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from methods_page import write_page
 from methods_results import collect
 from methods_state import write_json
 from methods_table import write_markdown
@@ -13,4 +14,5 @@ def write_report(work: Path) -> dict[str, Any]:
     results = collect(work)
     write_json(work / 'report.json', results)
     write_markdown(work / 'report.md', results)
+    write_page(work / 'report.html', work, results)
     return results

@@ -1,11 +1,11 @@
 """Everything that a comparison found, as one dict: report.json."""
 
 import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from methods_curves import curves, mean_of, telemetry
 from methods_plan import ALONE, ROOT, TEACHER
 from methods_state import DONE, RunFolder
 from methods_statistics import paired_difference, summarise
@@ -56,7 +56,7 @@ def read_run(run: RunFolder) -> dict[str, Any]:
         result['config'] = str(config.relative_to(ROOT))
     log = run.log()
     result['curves'] = curves(log)
-    result['telemetry'] = read_lines(run.work / 'telemetry.jsonl')
+    result['telemetry'] = telemetry(run.work / 'telemetry.jsonl')
     if result['status'] != DONE:
         return result
     measured = json.loads(run.measured.read_text())
@@ -82,35 +82,6 @@ def read_run(run: RunFolder) -> dict[str, Any]:
     return result
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a JSON-lines file."""
-    if not file.exists():
-        return []
-    lines = file.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith('\n')]
-
-
-def curves(log: Sequence[dict]) -> dict[str, Any]:
-    """Return losses and val mIoU by iteration, and the median seconds of an iteration."""
-    result: dict[str, Any] = {'val': [], 'task': [], 'distill': []}
-    for entry in log:
-        miou = entry.get('mIoU', entry.get('student/mIoU'))
-        if miou is not None:
-            result['val'].append((entry['step'], miou))
-            continue
-        task, distill = ([v for k, v in entry.items() if k.startswith(start)] for start in STARTS)
-        if task:
-            result['task'].append((entry['step'], sum(task)))
-        if distill:
-            result['distill'].append((entry['step'], sum(distill)))
-    times = [entry['time'] for entry in log if 'lr' in entry and 'time' in entry]
-    result['seconds'] = statistics.median(times) if times else None
-    return result
-
-
-STARTS = ('decode.loss', 'distill.loss')  # of the student; names of peers stand before theirs
-
-
 def summarise_method(runs: Sequence[dict]) -> dict[str, Any]:
     """Return what the seeds of a method say."""
     done = [run for run in runs if run['status'] == DONE]
@@ -133,12 +104,6 @@ def summarise_method(runs: Sequence[dict]) -> dict[str, Any]:
         ],
         'cost': done[0]['cost'] if done else None,
     }
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean of what is there."""
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there else None
 
 
 def compare(method: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
