@@ -132,10 +132,10 @@ def compare(args: argparse.Namespace) -> bool:
     if args.report_only and not (work / 'suite.json').exists():
         raise ValueError(f'Expected a comparison in {work}, but there is none to report.')
     work.mkdir(parents=True, exist_ok=True)
-    with hold(work) as lock:
-        if not args.report_only:
+    if not args.report_only:
+        with hold(work) as lock:
             train_all(args, work, lock)
-        results = write_report(work)
+    results = write_report(work)
     for file in ('report.html', 'report.md', 'report.json'):
         print(f'Written: {args.work_dir / file}')
     return all(run['status'] == DONE for run in results['runs'])

@@ -179,7 +179,7 @@ def checkpoint_of(work: Path, name: str, scale: Scale) -> Path:
 
 def read_log(work: Path, name: str) -> list[dict]:
     """Return the entries of a training's JSON log so far, complete lines only."""
-    files = (work / name).glob('*/vis_data/scalars.json')
+    files = sorted((work / name).glob('*/vis_data/scalars.json'))
     lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
     return [json.loads(line) for line in lines if line.endswith('\n')]
 

@@ -16,7 +16,7 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 
 # isort: split
 from demo import Scale, shrink
-from methods_plan import ROOT, Entry, is_alone
+from methods_plan import ROOT, Entry, is_alone, read_config
 from mmengine.config import Config
 
 from balkd_seg.distillers.model_config import resolve_model_config
@@ -38,7 +38,7 @@ def make_config(
         scenes: With --quick, where toy scenes lie.
         seed: Of the run.
     """
-    cfg = Config.fromfile(entry.config)
+    cfg = read_config(entry.config)
     if scenes is not None:
         _make_quick(cfg, scenes)
     cfg.merge_from_dict(fitting(options, cfg))

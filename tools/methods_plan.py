@@ -4,8 +4,10 @@ A config is called `{method}_{models}_{schedule}_{data}.py` and lies in the fold
 Models are `teacher-to-student`, `teacher-with-student`, or the one network of a baseline.
 """
 
+import copy
 import itertools
 from collections.abc import Sequence
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +50,16 @@ class Name(NamedTuple):
             if word in models:
                 return cls(method, *models.split(word), *rest)
         return cls(method, '', models, *rest)
+
+
+@cache
+def _read_once(config: str) -> Config:
+    return Config.fromfile(config)
+
+
+def read_config(config: str | Path) -> Config:
+    """Return a config of one's own; a file is read once, which takes a moment each."""
+    return copy.deepcopy(_read_once(str(config)))
 
 
 def find_file(config: str) -> Path:
@@ -133,7 +145,7 @@ def find_entries(configs: Sequence[str], methods: Sequence[str]) -> list[Entry]:
         else:
             files.append(find_sibling(files[0], 'baseline' if method == ALONE else method))
     files = list({file.resolve(): file for file in files}.values())
-    alone = [file for file in files if is_alone(Config.fromfile(file))]
+    alone = [file for file in files if is_alone(read_config(file))]
     if not alone:
         alone = [find_sibling(files[0], 'baseline')]
     if len(alone) > 1:
@@ -162,7 +174,7 @@ def sweep(entries: Sequence[Entry], grid: dict[str, list]) -> list[Entry]:
         return list(entries)
     result, losses = [], []
     for entry in entries:
-        terms = Config.fromfile(entry.config).model.get('distill')
+        terms = read_config(entry.config).model.get('distill')
         if not terms:
             result.append(entry)
             continue
