@@ -52,7 +52,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(
-            handles, labels, loc='outside lower center', ncols=2, frameon=False, fontsize=9
+            handles, labels, loc='outside lower center', ncols=2, frameon=False, fontsize=10
         )
 
 

@@ -13,14 +13,14 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top
      padding-top: 1rem } h3 { font-size: 1rem; margin: 1.5rem 0 .25rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid #e5e7eb; text-align: right;
-         white-space: nowrap } th { vertical-align: bottom; background: #f3f4f6 }
+         white-space: nowrap } th { background: #f3f4f6 }
 tbody th { position: sticky; left: 0; max-width: 11rem; white-space: normal }
-th:first-child { text-align: left }
-td.words { text-align: left; white-space: normal; min-width: 11rem }
+th:first-child, .words th { text-align: left }
+.words td { text-align: left } .words td + td { white-space: normal; min-width: 11rem }
 .figures { display: grid; gap: 1rem;
            grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)) }
 .small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 14rem), 1fr)) }
-.case { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)) }
+.case { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)) }
 figure { margin: 0 } figure img { width: 100%; height: auto; display: block }
 .figures img { max-width: 27rem } .small img { max-width: 17rem }
 figcaption { font-size: .9rem; font-weight: 600; overflow-wrap: anywhere }
@@ -67,19 +67,22 @@ def figures(parts: Iterable[str], kind: str = '') -> str:
     return f'<div class="figures {kind}">{body}</div>' if body else ''
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], cell: Any = None) -> str:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], cell: Any = None, kind: str = ''
+) -> str:
     """Return a table that scrolls where it is too wide.
 
     Args:
         head: Of the columns.
         rows: Texts; the first of a row names it.
         cell: Returns the HTML of a cell from its text.
+        kind: Class of the table: 'words' if it holds text rather than numbers.
     """
     cell = cell or (lambda text: f'<td>{escape(text)}</td>')
     lines = [f'<tr>{"".join(f"<th>{escape(text)}</th>" for text in head)}</tr>']
     body = [f'<tr><th>{escape(first)}</th>{"".join(map(cell, rest))}</tr>' for first, *rest in rows]
     return (
-        f'<div class="scroll" tabindex="0"><table><thead>{lines[0]}</thead>'
+        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead>{lines[0]}</thead>'
         f'<tbody>{"".join(body)}</tbody></table></div>'
     )
 

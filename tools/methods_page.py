@@ -34,7 +34,7 @@ def difference_cell(text: str) -> str:
     """Return a cell of the table of differences, coloured by what it says."""
     word = text.rsplit(' ', 1)[-1]
     kind = word if word in ('better', 'worse') else ''
-    return f'<td class="words {kind}">{escape(text)}</td>'
+    return f'<td class="{kind}">{escape(text)}</td>'
 
 
 def class_gains(results: dict[str, Any]) -> str:
@@ -138,7 +138,8 @@ def gallery(work: Path, results: dict[str, Any]) -> list[str]:
     cases = make_cases(work, results)
     if not cases:
         return []
-    legend = [chips(class_chips(results)), chips(LEGEND.items())]
+    labels = [*class_chips(results), ('#000000', 'not labelled')]
+    legend = [chips(labels), chips(LEGEND.items())]
     return legend + [
         f'<h3>{escape(case.title)}</h3><div class="case">'
         + ''.join(picture(png, 'png', name) for name, png in case.pictures.items())
@@ -158,19 +159,21 @@ def heat_maps(results: dict[str, Any]) -> list[str]:
 
 
 def unfinished(results: dict[str, Any]) -> list[str]:
-    """Return what became of the runs that are not done."""
-    return [
-        f'<h3>{escape(name)}: {escape(reason)}</h3>'
-        + (f'<pre>{escape(tail)}</pre>' if tail else '')
-        for name, reason, tail in open_runs(results)
+    """Return what became of the runs that are not done, those with a log first."""
+    runs = open_runs(results)
+    told = [
+        f'<h3>{escape(name)}: {escape(reason)}</h3><pre>{escape(tail)}</pre>'
+        for name, reason, tail in runs
+        if tail
     ]
+    return [*told, bullets(f'{name}: {reason}' for name, reason, tail in runs if not tail)]
 
 
 def differences(results: dict[str, Any]) -> str:
     """Return the table of paired differences, nothing if there are none."""
     rows = difference_rows(results)
     head = ['method', 'against', *compared(results).values()]
-    return table(head, rows, difference_cell) if rows else ''
+    return table(head, rows, difference_cell, 'words') if rows else ''
 
 
 def write_page(file: Path, work: Path, results: dict[str, Any]) -> None:

@@ -378,7 +378,7 @@ def test_whole_comparison_killed_and_started_again(load, tmp_path, capsys):
     with (tmp_path / 'out').open('w') as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
         checkpoint = work / 'runs/kd/seed-0/train/last_checkpoint'
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
