@@ -140,12 +140,11 @@ def draw_scenes(work: Path, scale: Scale, seed: int) -> None:
     progress.finish(f'{scale.train} to train on, {scale.val} to test on')
 
 
-def write_config(work: Path, name: str, scale: Scale, seed: int) -> Path:
-    """Write the shipped config of a phase at demo size and return the file."""
-    cfg = Config.fromfile(ROOT / 'configs' / CONFIGS[name])
+def shrink(cfg: Config, scenes: Path, scale: Scale, iterations: int) -> None:
+    """Change a street-scenes config to other scenes, sizes and iterations."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(work / 'scenes')
+        loader.dataset.data_root = str(scenes)
         for step in loader.dataset.pipeline:
             if 'scale' in step:
                 step.scale = scale.image
@@ -153,15 +152,20 @@ def write_config(work: Path, name: str, scale: Scale, seed: int) -> Path:
                 step.crop_size = scale.crop
     cfg.train_dataloader.batch_size = scale.batch
     cfg.model.get('student', cfg.model).data_preprocessor.size = scale.crop
-    if 'teacher' in cfg.model:
-        cfg.model.teacher.checkpoint = str(checkpoint_of(work, 'teacher', scale))
-    iterations = scale.iterations[name]
     cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     warm_up, decay = cfg.param_scheduler
     warm_up.end = decay.begin = max(1, iterations // 8)
     decay.end = iterations
     cfg.default_hooks.checkpoint.interval = iterations
     cfg.default_hooks.logger.interval = min(10, iterations)
+
+
+def write_config(work: Path, name: str, scale: Scale, seed: int) -> Path:
+    """Write the shipped config of a phase at demo size and return the file."""
+    cfg = Config.fromfile(ROOT / 'configs' / CONFIGS[name])
+    shrink(cfg, work / 'scenes', scale, scale.iterations[name])
+    if 'teacher' in cfg.model:
+        cfg.model.teacher.checkpoint = str(checkpoint_of(work, 'teacher', scale))
     cfg.randomness = dict(seed=seed)
     file = work / f'{name}.py'
     cfg.dump(file)
@@ -175,7 +179,7 @@ def checkpoint_of(work: Path, name: str, scale: Scale) -> Path:
 
 def read_log(work: Path, name: str) -> list[dict]:
     """Return the entries of a training's JSON log so far, complete lines only."""
-    files = (work / name).glob('*/vis_data/scalars.json')
+    files = sorted((work / name).glob('*/vis_data/scalars.json'))
     lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
     return [json.loads(line) for line in lines if line.endswith('\n')]
 

@@ -1,0 +1,437 @@
+"""The comparison: its statistics, its plan, its state on disk, and a whole one at toy size."""
+
+import importlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from scipy.stats import ttest_rel
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / 'tools'
+ROW = '1xb4-300_street-scenes-128x256'
+PAIR = 'pspnet-r34-d16-to-pspnet-r18-d32'
+BASELINE = str(ROOT / f'configs/baseline/baseline_pspnet-r18-d32_{ROW}.py')
+
+
+@pytest.fixture(scope='module')
+def read(load):
+    return load('methods_plan').read_config
+
+
+@pytest.fixture(scope='module')
+def load():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)
+        yield importlib.import_module
+
+
+def config(method, pair=PAIR, row=ROW):
+    return str(ROOT / f'configs/{method}/{method}_{pair}_{row}.py')
+
+
+# statistics
+
+
+def test_interval_by_hand(load):
+    statistics = load('methods_statistics')
+    ours, theirs = {0: 3.0, 1: 5.0, 2: 4.0, 9: 0.0}, {0: 2.0, 1: 2.0, 2: 2.0, 7: 5.0}
+    found = statistics.paired_difference(ours, theirs)
+    # differences 1, 3, 2: mean 2, sd 1; t of two degrees of freedom is 4.3027
+    assert (found['n'], found['mean'], found['sd']) == (3, 2.0, 1.0)
+    half = 4.302653 / math.sqrt(3)
+    assert found['low'] == pytest.approx(2 - half)
+    assert found['high'] == pytest.approx(2 + half)
+    assert found['words'] == 'no measurable difference'
+    interval = ttest_rel([3, 5, 4], [2, 2, 2]).confidence_interval(0.95)
+    assert (found['low'], found['high']) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize(
+    ('ours', 'lower', 'words'),
+    [
+        ({0: 1.0, 1: 1.1, 2: 0.9}, False, 'better'),
+        ({0: 1.0, 1: 1.1, 2: 0.9}, True, 'worse'),
+        ({0: -1.0, 1: -1.1, 2: -0.9}, True, 'better'),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, False, 'no measurable difference'),
+        ({0: 1.0}, False, 'one seed: no statement'),
+        ({5: 1.0}, False, 'no common seed'),
+    ],
+)
+def test_words(load, ours, lower, words):
+    found = load('methods_statistics').paired_difference(ours, dict.fromkeys(range(3), 0.0), lower)
+    assert found['words'] == words
+
+
+# which configs
+
+
+def names_of(entries):
+    return {entry.name: Path(entry.config).name for entry in entries}
+
+
+def test_methods_are_found_by_name_whatever_config_names_the_row(load):
+    plan = load('methods_plan')
+    expected = {
+        'alone': f'baseline_pspnet-r18-d32_{ROW}.py',
+        'kd': f'kd_{PAIR}_{ROW}.py',
+        'mutual': f'mutual_{PAIR.replace("-to-", "-with-")}_{ROW}.py',
+    }
+    for start in (BASELINE, config('kd'), config('mutual', PAIR.replace('-to-', '-with-'))):
+        found = names_of(plan.find_entries([start], ['kd', 'mutual', 'alone']))
+        assert found == expected
+    assert next(iter(found)) == 'alone'
+
+
+def test_all_methods_of_a_row_come_from_the_files(load):
+    plan = load('methods_plan')
+    folders = {file.parent.name for file in (ROOT / 'configs').glob(f'*/*_*_{ROW}.py')}
+    found = set(names_of(plan.find_entries([BASELINE], ['all'])))
+    assert found == folders - {'baseline'} | {'alone'}
+    assert {'kd', 'cwd', 'balkd', 'mutual', 'bdkd'} <= found
+
+
+def test_an_ambiguous_or_missing_method_is_refused(load):
+    plan = load('methods_plan')
+    row = '4xb4-40k_cityscapes-512x1024.py'
+    baseline = str(ROOT / f'configs/baseline/baseline_pspnet-r18_{row}')
+    with pytest.raises(ValueError, match=r'one config of kd .*deeplabv3.*pspnet-r101.*as CONFIG'):
+        plan.find_entries([baseline], ['kd'])
+    with pytest.raises(ValueError, match=r'a config of magic .*found none.*balkd, bdkd'):
+        plan.find_entries([BASELINE], ['magic'])
+    with pytest.raises(FileNotFoundError, match=r'nothing\.py'):
+        plan.find_entries(['nothing.py'], [])
+
+
+def test_configs_of_other_names_are_compared_under_their_own(load, tmp_path):
+    plan = load('methods_plan')
+    for name in ('mine.py', 'mine_too.py'):
+        (tmp_path / name).write_text(f'_base_ = {config("kd")!r}\n')
+    files = [BASELINE, str(tmp_path / 'mine.py'), str(tmp_path / 'mine_too.py')]
+    assert list(names_of(plan.find_entries(files, []))) == ['alone', 'mine', 'mine_too']
+    with pytest.raises(ValueError, match='four fields'):
+        plan.find_entries(files[1:], ['kd'])
+
+
+def test_sweep_replaces_what_has_the_settings(load):
+    plan = load('methods_plan')
+    entries = plan.find_entries([BASELINE], ['kd', 'balkd'])
+    grid = dict(forward_temperature=[1, 2], reverse_temperature=[4])
+    found = plan.sweep(entries, grid)
+    assert [entry.name for entry in found] == [
+        'alone',
+        'kd',
+        'balkd forward_temperature=1 reverse_temperature=4',
+        'balkd forward_temperature=2 reverse_temperature=4',
+    ]
+    assert found[-1].cell == dict(forward_temperature=2, reverse_temperature=4)
+    with pytest.raises(ValueError, match=r'Expected magic to be settings .*PixelwiseKLLoss'):
+        plan.sweep(entries, dict(magic=[1]))
+
+
+def test_words_of_the_grid(load):
+    tool = load('benchmark_methods')
+    assert tool.read_grid(['delta=1,2.5', 'resize=label,none']) == dict(
+        delta=[1, 2.5], resize=['label', 'none']
+    )
+    with pytest.raises(ValueError, match=r"setting=value,value, but got 'delta'"):
+        tool.read_grid(['delta'])
+
+
+# what a run trains
+
+
+def test_options_reach_what_they_name(load, read):
+    module = load('methods_config')
+    options = {
+        'model.student.decode_head.channels': 8,
+        'model.teacher.checkpoint': 'x.pth',
+        'model.distill.0.loss_weight': 3.0,
+        'train_cfg.max_iters': 7,
+    }
+    configs = [read(file) for file in (BASELINE, config('kd'))]
+    alone, kd = (module.fitting(options, cfg) for cfg in configs)
+    assert alone == {'model.decode_head.channels': 8, 'train_cfg.max_iters': 7}
+    assert kd == options
+    mutual = read(config('mutual', PAIR.replace('-to-', '-with-')))
+    assert 'model.teacher.checkpoint' not in module.fitting(options, mutual)
+    assert module.miou_key(mutual) == 'student/mIoU'
+    assert module.teacher_options(options) == {'train_cfg.max_iters': 7}
+
+
+def test_the_written_config_is_the_config(load, tmp_path):
+    module, plan = load('methods_config'), load('methods_plan')
+    cell = dict(forward_temperature=2.0)
+    cfg = module.make_config(plan.Entry('balkd', config('balkd'), cell), {}, None, seed=5)
+    (tmp_path / 'config.py').write_text(module.as_text(cfg))
+    again = Config.fromfile(tmp_path / 'config.py')
+    assert again.to_dict() == cfg.to_dict()
+    assert again.randomness.seed == 5
+    assert again.model.distill[0].forward_temperature == 2.0
+    assert again.custom_hooks[-1].type == 'DistillTelemetryHook'
+    assert again.default_hooks.checkpoint.save_best == 'mIoU'
+
+
+def test_settings_that_differ_are_refused(load, read):
+    module = load('methods_config')
+    alone, kd = (read(file) for file in (BASELINE, config('kd')))
+    module.check_same_settings(dict(alone=alone, kd=kd))
+    kd.optim_wrapper.optimizer.lr = 0.5
+    kd.model.student.decode_head.channels = 8
+    with pytest.raises(ValueError, match=r'optim_wrapper, model\.student differ'):
+        module.check_same_settings(dict(alone=alone, kd=kd))
+
+
+def test_the_teacher_is_loaded_trained_or_missed(load, read, tmp_path):
+    module = load('methods_config')
+    kd = read(config('kd'))
+    teacher, source = module.find_teacher([kd], quick=True)
+    assert source.stem in teacher['checkpoint']
+    (tmp_path / 'teacher.pth').touch()
+    kd.model.teacher.checkpoint = str(tmp_path / 'teacher.pth')
+    assert module.find_teacher([kd], quick=False) == (kd.model.teacher.to_dict(), None)
+    other = read(config('kd'))
+    with pytest.raises(ValueError, match='one teacher for all methods, but got several'):
+        module.find_teacher([kd, other], quick=False)
+    kd.model.teacher.checkpoint = 'gone.pth'
+    with pytest.raises(FileNotFoundError, match=r'gone\.pth.*model\.teacher\.checkpoint=PATH'):
+        module.find_teacher([kd], quick=False)
+    assert module.find_teacher([read(BASELINE)], quick=False) is None
+
+
+# state on disk
+
+
+def make_run(state, path, **about):
+    text = 'seed = 0\n'
+    basics = dict(name=path.name, config='kd.py', seed=0, cell={}, max_iters=4, taught=False)
+    return state.RunFolder.create(path, {**basics, **about}, text)
+
+
+def test_a_run_whose_settings_changed_is_refused(load, tmp_path):
+    state = load('methods_state')
+    run = make_run(state, tmp_path / 'kd')
+    run.update(status='done')
+    assert make_run(state, tmp_path / 'kd').read()['status'] == 'done'
+    with pytest.raises(ValueError, match=r'changed since.*another --work-dir'):
+        state.RunFolder.create(tmp_path / 'kd', {}, 'seed = 1\n')
+
+
+def test_training_resumes_from_the_newest_whole_checkpoint(load, tmp_path):
+    run = make_run(load('methods_state'), tmp_path / 'kd')
+    assert not run.prepare_to_train()
+    run.work.mkdir()
+    for step in (1, 2, 3):
+        torch.save(dict(state_dict=dict(w=torch.rand(2000))), run.work / f'iter_{step}.pth')
+    whole = (run.work / 'iter_3.pth').read_bytes()
+    (run.work / 'iter_3.pth').write_bytes(whole[: len(whole) // 2])
+    (run.work / 'last_checkpoint').write_text(str(run.work / 'iter_1.pth'))
+    assert run.prepare_to_train()
+    assert (run.work / 'last_checkpoint').read_text() == str(run.work / 'iter_2.pth')
+    assert not run.is_trained
+    for step in (1, 2):
+        (run.work / f'iter_{step}.pth').write_bytes(b'')
+    assert not run.prepare_to_train()
+    assert not run.work.exists()
+
+
+def write_log(run, name, entries):
+    file = run.work / name / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    file.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
+
+
+def test_what_was_trained_twice_counts_once(load, tmp_path):
+    run = make_run(load('methods_state'), tmp_path / 'kd')
+    write_log(run, '20260101_1', [dict(step=1, loss=9.0), dict(step=2, loss=8.0)])
+    write_log(run, '20260101_2', [dict(step=2, loss=7.0), dict(step=2, mIoU=1.0)])
+    assert run.log() == [dict(step=1, loss=9.0), dict(step=2, loss=7.0), dict(step=2, mIoU=1.0)]
+    assert run.iteration == 2
+
+
+def test_curves_of_the_student_alone(load):
+    log = [
+        {'step': 1, 'lr': 0.1, 'time': 3.0, 'decode.loss_ce': 1.0, 'aux.loss_ce': 5.0},
+        {'step': 2, 'lr': 0.1, 'time': 1.0, 'decode.loss_ce': 2.0, 'distill.loss_kd': 0.5,
+         'teacher.decode.loss_ce': 7.0},
+        {'step': 2, 'student/mIoU': 12.0, 'teacher/mIoU': 30.0, 'time': 99.0},
+        {'step': 3, 'lr': 0.1, 'time': 2.0},
+    ]  # fmt: skip
+    found = load('methods_curves').curves(log)
+    assert found['task'] == [[1, 1.0], [2, 2.0]]
+    assert found['distill'] == [[2, 0.5]]
+    assert found['val'] == [[2, 12.0]]
+    assert found['seconds'] == 2.0
+    assert load('methods_curves').thin([[i, 2 * i] for i in range(600)])[0] == [4.5, 9.0]
+
+
+def test_only_one_comparison_at_a_time(load, tmp_path, capsys):
+    state, tool = load('methods_state'), load('benchmark_methods')
+    with state.hold(tmp_path):
+        assert tool.main([BASELINE, f'--work-dir={tmp_path}']) == 1
+        assert 'another comparison' in capsys.readouterr().err
+    state.hold(tmp_path).close()
+
+
+def test_leaves_alone_what_is_not_a_comparison(load, tmp_path, capsys):
+    tool = load('benchmark_methods')
+    (tmp_path / 'thesis.txt').write_text('precious')
+    assert tool.main([BASELINE, f'--work-dir={tmp_path}']) == 1
+    assert 'empty or of a comparison' in capsys.readouterr().err
+    assert tool.main(['--report-only', f'--work-dir={tmp_path / "none"}']) == 1
+    assert 'none to report' in capsys.readouterr().err
+
+
+# processes
+
+TRAIN = """
+import json, pathlib, sys
+work = pathlib.Path(sys.argv[2].split('=')[1])
+name = work.parent.name
+if name == pathlib.Path(__file__).with_name('breaks').read_text():
+    print('about to break')
+    raise SystemExit('broken on purpose')
+(work / 'x' / 'vis_data').mkdir(parents=True)
+(work / 'x' / 'vis_data' / 'scalars.json').write_text(json.dumps({'step': 4}) + chr(10))
+(work / 'iter_4.pth').touch()
+(work / 'last_checkpoint').write_text('iter_4.pth')
+"""
+MEASURE = """
+import pathlib, sys
+(pathlib.Path(sys.argv[1]) / 'measured.json').write_text('{}')
+"""
+
+
+@pytest.fixture
+def fake(load, tmp_path, monkeypatch):
+    """Return what is needed to work with stand-ins for training and measuring."""
+    work = load('methods_work')
+    tools = tmp_path / 'tools'
+    tools.mkdir()
+    (tools / 'train.py').write_text(TRAIN)
+    (tools / 'methods_measure.py').write_text(MEASURE)
+    monkeypatch.setattr(work, 'TOOLS', tools)
+    monkeypatch.setattr(work, 'POLL_SECONDS', 0.02)
+
+    def do(runs, teacher, breaks, jobs=2):
+        (tools / 'breaks').write_text(breaks)
+        with load('methods_state').hold(tmp_path) as lock:
+            work.Work(runs, teacher, lock, jobs).do()
+        return {run.path.name: run.read()['status'] for run in runs}
+
+    return do
+
+
+def test_a_failed_run_is_told_kept_and_not_repeated(fake, load, tmp_path, capsys):
+    state = load('methods_state')
+    runs = [make_run(state, tmp_path / name) for name in ('alone', 'kd')]
+    assert fake(runs, None, 'kd') == dict(alone='done', kd='failed')
+    about = runs[1].read()
+    assert about['reason'] == 'train ended with exit status 1'
+    assert about['tail'].endswith('about to break\nbroken on purpose\n')
+    assert 'kd seed 0: FAILED' in capsys.readouterr().out
+    assert fake(runs, None, '') == dict(alone='done', kd='failed')
+    runs[1].update(status='waiting')  # --retry
+    assert fake(runs, None, '') == dict(alone='done', kd='done')
+    assert [len(run.read()['attempts']) for run in runs] == [2, 3]
+
+
+def test_without_its_teacher_a_run_fails_and_the_others_go_on(fake, load, tmp_path):
+    state = load('methods_state')
+    teacher = make_run(state, tmp_path / 'teacher', seed=None)
+    runs = [teacher, make_run(state, tmp_path / 'kd', taught=True)]
+    runs.append(make_run(state, tmp_path / 'alone'))
+    assert fake(runs, teacher, 'teacher') == dict(teacher='failed', kd='failed', alone='done')
+    assert runs[1].read()['reason'] == 'the teacher failed'
+
+
+# a whole one
+
+
+def children_are_gone(state, work):
+    for _ in range(100):
+        try:
+            state.hold(work).close()
+        except ValueError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+@pytest.mark.slow
+def test_whole_comparison_killed_and_started_again(load, tmp_path, capsys):
+    tool, state = load('benchmark_methods'), load('methods_state')
+    work = tmp_path / 'work'
+    options = ['--quick', '--methods', 'kd', f'--work-dir={work}']
+    command = [sys.executable, '-W', 'ignore', str(TOOLS / 'benchmark_methods.py'), *options]
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    with (tmp_path / 'out').open('w') as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+        checkpoint = work / 'runs/kd/seed-0/train/last_checkpoint'
+        deadline = time.monotonic() + 600
+        while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert checkpoint.exists(), (tmp_path / 'out').read_text()
+    assert children_are_gone(state, work)
+    runs = {name: state.RunFolder(work / f'runs/{name}') for name in ('alone/seed-0', 'kd/seed-0')}
+    assert runs['alone/seed-0'].read()['status'] == 'done'
+    assert runs['kd/seed-0'].read()['status'] == 'training'
+    finished = runs['alone/seed-0'].measured.stat().st_mtime_ns
+
+    # what the work dir says is enough to go on
+    assert tool.main(['--jobs=2', f'--work-dir={work}']) == 0, capsys.readouterr().err
+    assert 'kd seed 0: goes on at' in capsys.readouterr().out
+    assert runs['alone/seed-0'].measured.stat().st_mtime_ns == finished
+    attempts = {name: [a['step'] for a in run.read()['attempts']] for name, run in runs.items()}
+    assert attempts == {'alone/seed-0': ['train', 'test'], 'kd/seed-0': ['train', 'test']}
+    assert '--resume' in (work / 'runs/kd/seed-0/train.log').read_text()
+    steps = [entry['step'] for entry in runs['kd/seed-0'].log() if 'lr' in entry]
+    assert steps == [1, 2, 3, 4]
+    lines = (work / 'runs/kd/seed-0/train/telemetry.jsonl').read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [1, 2, 3, 4]
+    check_report(work)
+
+    # again: nothing runs, and the same comes out
+    before = (work / 'report.json').read_text()
+    assert tool.main(options) == 0
+    assert (work / 'report.json').read_text() == before
+    assert 'starts' not in capsys.readouterr().out
+    assert tool.main([*options, '--cfg-options', 'train_cfg.max_iters=9']) == 1
+    assert 'another --work-dir' in capsys.readouterr().err
+
+
+def check_report(work):
+    results = json.loads((work / 'report.json').read_text())
+    assert [method['name'] for method in results['methods']] == ['teacher', 'alone', 'kd']
+    for run in results['runs']:
+        assert run['status'] == 'done'
+        assert 0 <= run['scores']['test'] <= 100
+        assert run['scores']['val_best'] >= run['scores']['val']
+        assert run['cost']['latency_ms']['q1'] <= run['cost']['latency_ms']['q3']
+        assert run['scores']['memory_mb'] > 100
+    alone, kd = results['methods'][1:]
+    assert kd['cost']['parameters'] == alone['cost']['parameters'] == 12644582
+    assert kd['cost']['flops'] == alone['cost']['flops'] > 1e8
+    assert kd['against']['alone']['val']['words'] == 'one seed: no statement'
+    assert 0 <= kd['agreement']['mean'] <= 100
+    assert len(kd['IoU']) == len(results['classes']) == 19
+    assert kd['cell'] == {}
+    table = (work / 'report.md').read_text()
+    assert re.search(r'\| kd \| .* \| 1/1 \| `configs/kd/kd_', table)
+    assert 'one seed: no statement' in table
+    page = (work / 'report.html').read_text()
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert page.count('data:image/svg+xml') >= 3 + 2 + 8
+    assert page.count('data:image/png') == 2 * 6

@@ -1,0 +1,223 @@
+r"""Which distillation method helps this student, on this data, and what does it cost?
+
+    python tools/benchmark_methods.py CONFIG ... --methods kd balkd --seeds 0 1 2 --work-dir W
+
+Trains the student alone and with every method, under identical settings, one process a run, and
+writes report.json, report.md and report.html to W. Each CONFIG is compared; `--methods` adds the
+configs of the same row as the first one, found by name (`all`: every method that has one); the
+student alone comes by itself. The teacher is trained first if its checkpoint is not there.
+
+Stop it at any time: the same command, or one that only says --work-dir, goes on where it stopped,
+interrupted runs from their last checkpoint. A later command with more methods or seeds adds to what
+is there. A failed run is reported with the end of its log; --retry starts it again.
+
+`--grid forward_temperature=1,2,4 reverse_temperature=1,2,4` trains each method whose first entry
+of `distill` has these settings once for every combination, and draws heat maps.
+
+`--cfg-options` reach all runs: `model.student...` the student alone too, `model.teacher...` and
+`model.distill...` those that have them, and what is outside of `model` the training of the teacher.
+"""
+
+import argparse
+import ast
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import balkd_seg
+
+# isort: split
+from demo import PhaseError, draw_scenes
+from methods_config import (
+    QUICK,
+    as_text,
+    check_same_settings,
+    find_teacher,
+    make_config,
+    teacher_options,
+)
+from methods_plan import ROOT, TEACHER, Entry, find_entries, sweep
+from methods_report import write_report
+from methods_state import DONE, FAILED, WAITING, RunFolder, folder_name, hold, write_json
+from methods_work import Work
+from mmengine.config import Config, DictAction
+from mmseg.utils import register_all_modules
+
+from balkd_seg.distillers.model_config import resolve_model_config
+
+QUICK_CONFIG = 'configs/baseline/baseline_pspnet-r18-d32_1xb4-300_street-scenes-128x256.py'
+
+
+def read_suite(work: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the comparison of a work dir, or a new one.
+
+    Raises:
+        ValueError: If it is another comparison's, or holds something else.
+    """
+    file = work / 'suite.json'
+    options = json.loads(json.dumps(args.cfg_options or {}))
+    if not file.exists():
+        if any(path.name != 'lock' for path in work.iterdir()):
+            raise ValueError(f'Expected {work} to be empty or of a comparison, but it is not.')
+        about = {'version': balkd_seg.__version__, 'options': options, 'quick': args.quick}
+        return {**about, 'jobs': args.jobs, 'grid': {}, 'runs': []}
+    suite = json.loads(file.read_text())
+    if args.config and (options, args.quick) != (suite['options'], suite['quick']):
+        raise ValueError(
+            f'Expected the --cfg-options and --quick that {work} was started with, '
+            f'{suite["options"]} and {suite["quick"]}, but got {options} and {args.quick}. Take '
+            'another --work-dir.'
+        )
+    return {**suite, 'jobs': max(args.jobs, suite['jobs'])}
+
+
+def add_runs(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> None:
+    """Add what the command line asks for to a comparison, and make the folders of its runs.
+
+    Raises:
+        ValueError: If the configs cannot be compared.
+        FileNotFoundError: If one is missing.
+    """
+    entries = sweep(find_entries(args.config, args.methods), args.grid)
+    options, scenes = suite['options'], work / 'scenes' if suite['quick'] else None
+    configs = {entry.name: make_config(entry, options, scenes) for entry in entries}
+    check_same_settings(configs)
+    known = {run['folder'] for run in suite['runs']}
+    checkpoint = add_teacher(suite, configs, work, known)
+    for seed in args.seeds:
+        for entry in entries:
+            cfg = make_config(entry, options, scenes, seed)
+            taught = 'teacher' in cfg.model
+            if taught:
+                cfg.model.teacher.checkpoint = checkpoint
+            folder = f'runs/{folder_name(entry.name)}/seed-{seed}'
+            about = {**entry._asdict(), 'seed': seed, 'max_iters': cfg.train_cfg.max_iters}
+            RunFolder.create(work / folder, {**about, 'taught': taught}, as_text(cfg))
+            if folder not in known:
+                suite['runs'].append({'name': entry.name, 'folder': folder})
+    suite['grid'].update(args.grid)
+
+
+def add_teacher(
+    suite: dict[str, Any], configs: dict[str, Config], work: Path, known: set[str]
+) -> str | None:
+    """Add the teacher's run, if the configs have a teacher; return its checkpoint."""
+    found = find_teacher(configs.values(), suite['quick'])
+    if found is None:
+        return None
+    teacher, source = found
+    folder, about = f'runs/{TEACHER}', {'name': TEACHER, 'seed': None, 'cell': {}, 'taught': False}
+    if source is None:
+        cfg = next(cfg for cfg in configs.values() if 'teacher' in cfg.model).copy()
+        about |= {'checkpoint': teacher.pop('checkpoint'), 'config': teacher.get('config')}
+        cfg.model = resolve_model_config(teacher, TEACHER)
+        about['max_iters'] = 0
+    else:
+        scenes = work / 'scenes' if suite['quick'] else None
+        cfg = make_config(
+            Entry(TEACHER, str(source), {}), teacher_options(suite['options']), scenes
+        )
+        about |= {'config': str(source), 'max_iters': cfg.train_cfg.max_iters}
+    run = RunFolder.create(work / folder, about, as_text(cfg))
+    if folder not in known:
+        suite['runs'].insert(0, {'name': TEACHER, 'folder': folder})
+    return run.checkpoint
+
+
+def compare(args: argparse.Namespace) -> bool:
+    """Plan, run and report; return whether every run is done."""
+    work = args.work_dir.resolve()
+    if args.report_only and not (work / 'suite.json').exists():
+        raise ValueError(f'Expected a comparison in {work}, but there is none to report.')
+    work.mkdir(parents=True, exist_ok=True)
+    if not args.report_only:
+        with hold(work) as lock:
+            train_all(args, work, lock)
+    results = write_report(work)
+    for file in ('report.html', 'report.md', 'report.json'):
+        print(f'Written: {args.work_dir / file}')
+    return all(run['status'] == DONE for run in results['runs'])
+
+
+def train_all(args: argparse.Namespace, work: Path, lock: Any) -> None:
+    """Bring every run of a comparison to its end."""
+    register_all_modules(init_default_scope=True)
+    suite = read_suite(work, args)
+    if args.config:
+        add_runs(suite, args, work)
+    elif not suite['runs']:
+        raise ValueError('Expected at least one CONFIG to start a comparison, but got none.')
+    write_json(work / 'suite.json', suite)
+    if suite['quick']:
+        draw_scenes(work, QUICK, seed=0)
+    runs = [RunFolder(work / run['folder']) for run in suite['runs']]
+    for run in runs:
+        if args.retry and run.read()['status'] == FAILED:
+            run.update(status=WAITING)
+    teachers = [run for run in runs if run.path.name == TEACHER]
+    Work(runs, teachers[0] if teachers else None, lock, args.jobs).do()
+
+
+def read_grid(words: list[str]) -> dict[str, list]:
+    """Return the values of each setting.
+
+    Raises:
+        ValueError: If a word is not of the form setting=value,value.
+    """
+    grid = {}
+    for word in words:
+        key, _, values = word.partition('=')
+        if not key or not values:
+            raise ValueError(f'Expected --grid setting=value,value, but got {word!r}.')
+        try:
+            grid[key] = [ast.literal_eval(value) for value in values.split(',')]
+        except (ValueError, SyntaxError):
+            grid[key] = values.split(',')
+    return grid
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('config', nargs='*', metavar='CONFIG', help='see above')
+    add('--methods', nargs='+', default=[], help='folders of configs/, or all')
+    add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
+    add('--work-dir', type=Path, default=Path('work_dirs/methods'), help='default: %(default)s')
+    add('--grid', nargs='+', default=[], metavar='SETTING=A,B', help='see above')
+    add('--jobs', type=int, default=1, help='processes at a time (default: 1)')
+    add('--retry', action='store_true', help='start failed runs again')
+    add('--report-only', action='store_true', help='train nothing, write the report anew')
+    add('--quick', action='store_true', help='toy size, on scenes that are drawn at once')
+    add('--cfg-options', nargs='+', action=DictAction, help='key=value, for all runs; see above')
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f'expected --jobs to be at least 1, but got {args.jobs}')
+    if not args.config and args.methods:
+        if not args.quick:
+            parser.error('expected a CONFIG that names the row of --methods')
+        args.config = [str(ROOT / QUICK_CONFIG)]
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare; return the exit status: 1 if a run failed or nothing could start."""
+    args = parse_args(argv)
+    try:
+        args.grid = read_grid(args.grid)
+        return 0 if compare(args) else 1
+    except (FileNotFoundError, PhaseError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('\nStopped. The same command goes on; finished runs are kept.', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send first
+    sys.exit(main())

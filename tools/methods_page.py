@@ -1,0 +1,199 @@
+"""report.html: a comparison on one page that needs nothing but itself."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from methods_figures import (
+    colours,
+    draw_cost,
+    draw_curves,
+    draw_heat_map,
+    draw_reliability,
+)
+from methods_gallery import LEGEND, class_chips, make_cases
+from methods_grid import grid_tables
+from methods_html import bullets, chips, drawing, figures, page, picture, section, table
+from methods_plan import ALONE, TEACHER
+from methods_state import DONE
+from methods_table import (
+    compared,
+    difference_rows,
+    heads,
+    machines,
+    notes,
+    open_runs,
+    result_cells,
+)
+
+LIGHT_TEXT = 0.6  # of the largest gain: from there on a cell's colour is dark
+
+
+def difference_cell(text: str) -> str:
+    """Return a cell of the table of differences, coloured by what it says."""
+    word = text.rsplit(' ', 1)[-1]
+    kind = word if word in ('better', 'worse') else ''
+    return f'<td class="{kind}">{escape(text)}</td>'
+
+
+def class_gains(results: dict[str, Any]) -> str:
+    """Return the table of what each class gains or loses against the student alone."""
+    methods = {method['name']: method for method in results['methods'] if method['IoU']}
+    others = [name for name in methods if name not in (ALONE, TEACHER)]
+    if ALONE not in methods or not others:
+        return ''
+    alone = methods[ALONE]['IoU']
+    gains = {
+        name: [
+            None if a is None or b is None else b - a
+            for a, b in zip(alone, methods[name]['IoU'], strict=True)
+        ]
+        for name in others
+    }
+    largest = max((abs(x) for column in gains.values() for x in column if x is not None), default=0)
+
+    def cell(text: str) -> str:
+        if text[:1] not in '+-' or text == '-' or not largest:
+            return f'<td>{text}</td>'
+        share = min(abs(float(text)) / largest, 1)
+        rgb = '21,128,61' if float(text) > 0 else '185,28,28'
+        light = 'color:#fff;' if share > LIGHT_TEXT else ''
+        return f'<td style="{light}background:rgba({rgb},{share:.2f})">{text}</td>'
+
+    def number(value: float | None, how: str) -> str:
+        return '-' if value is None else format(value, how)
+
+    references = [name for name in (TEACHER, ALONE) if name in methods]
+    rows = [
+        [label, *(number(methods[n]['IoU'][i], '.1f') for n in references),
+         *(number(gains[n][i], '+.1f') for n in others)]
+        for i, label in enumerate(results['classes'])
+    ]  # fmt: skip
+    return table(['class', *references, *others], rows, cell)
+
+
+def reliability(results: dict[str, Any]) -> list[str]:
+    """Return the reliability diagram of each method."""
+    names = [method['name'] for method in results['methods']]
+    colour, found = colours(names), []
+    for method in results['methods']:
+        runs = [r for r in results['runs'] if r['name'] == method['name'] and r['status'] == DONE]
+        if runs:
+            bins, ece = [run['test']['bins'] for run in runs], method['ECE']['mean']
+            svg = draw_reliability(bins, ece, colour[method['name']])
+            found.append(drawing(svg, method['name']))
+    return found
+
+
+def learning_curves(results: dict[str, Any]) -> list[str]:
+    """Return the drawings of loss and val mIoU over iterations."""
+    names = [method['name'] for method in results['methods']]
+    labels = {
+        'val': 'mIoU on val, %', 'task': "student's own loss of the main head",
+        'distill': 'distillation terms, weighted',
+    }  # fmt: skip
+    return [
+        drawing(draw_curves(results['runs'], names, lambda r, k=key: r['curves'][k]), label)
+        for key, label in labels.items()
+    ]
+
+
+def why(results: dict[str, Any]) -> list[str]:
+    """Return the drawings of the telemetry of each method's first term."""
+    names = [method['name'] for method in results['methods']]
+
+    def column(run: dict[str, Any], key: str, over: str | None = None) -> list[list[float]]:
+        terms = [term for name, term in run['telemetry'].items() if '.' not in name]
+        if not terms:
+            return []
+        rows = zip(terms[0]['step'], terms[0][key], terms[0][over or 'step'], strict=True)
+        return [
+            [step, value / below if over else value]
+            for step, value, below in rows
+            if value is not None and below
+        ]
+
+    shown = {
+        'forward part KL(teacher‖student), nats': ('forward', None),
+        'reverse part KL(student‖teacher), nats': ('reverse', None),
+        'gradient norm, distillation term / task loss': ('gradient', 'task_gradient'),
+        'entropy of the student, nats': ('student_entropy', None),
+        'entropy of the teacher, nats': ('teacher_entropy', None),
+        'share of pixels where both agree': ('agreement', None),
+        'share of pixels where the teacher is wrong': ('teacher_wrong', None),
+        'share of pixels where the student is wrong': ('student_wrong', None),
+    }
+    return [
+        drawing(
+            draw_curves(results['runs'], names, lambda r, k=keys: column(r, *k), log='/' in label),
+            label,
+        )
+        for label, keys in shown.items()
+    ]
+
+
+def gallery(work: Path, results: dict[str, Any]) -> list[str]:
+    """Return the images with what each network sees."""
+    cases = make_cases(work, results)
+    if not cases:
+        return []
+    labels = [*class_chips(results), ('#000000', 'not labelled')]
+    legend = [chips(labels), chips(LEGEND.items())]
+    return legend + [
+        f'<h3>{escape(case.title)}</h3><div class="case">'
+        + ''.join(picture(png, 'png', name) for name, png in case.pictures.items())
+        + '</div>'
+        for case in cases
+    ]
+
+
+def heat_maps(results: dict[str, Any]) -> list[str]:
+    """Return the heat maps of a sweep."""
+    split = 'val' if results['test_is_val'] else 'test'
+    label, found = f'mIoU on {split}, %', []
+    for one in grid_tables(results, split):
+        svg = draw_heat_map(np.array(one.table), one.rows, one.columns, label)
+        found.append(drawing(svg, one.title))
+    return found
+
+
+def unfinished(results: dict[str, Any]) -> list[str]:
+    """Return what became of the runs that are not done, those with a log first."""
+    runs = open_runs(results)
+    told = [
+        f'<h3>{escape(name)}: {escape(reason)}</h3><pre>{escape(tail)}</pre>'
+        for name, reason, tail in runs
+        if tail
+    ]
+    return [*told, bullets(f'{name}: {reason}' for name, reason, tail in runs if not tail)]
+
+
+def differences(results: dict[str, Any]) -> str:
+    """Return the table of paired differences, nothing if there are none."""
+    rows = difference_rows(results)
+    head = ['method', 'against', *compared(results).values()]
+    return table(head, rows, difference_cell, 'words') if rows else ''
+
+
+def write_page(file: Path, work: Path, results: dict[str, Any]) -> None:
+    """Write report.html."""
+    columns, split = heads(results), 'val' if results['test_is_val'] else 'test'
+    rows = [[method['name'], *result_cells(method, columns)] for method in results['methods']]
+    cost = drawing(draw_cost(results['methods'], split), f'mIoU on {split}')
+    gains = f'Gain of each class against the student alone, IoU on {split} in points'
+    body = [
+        table(['method', *columns.values(), 'seeds done'], rows),
+        bullets(line.strip('*') for line in notes(results)),
+        section('Runs that are not done', *unfinished(results)),
+        section('Paired differences', differences(results)),
+        section('mIoU against training cost', figures([cost])),
+        section(gains, class_gains(results)),
+        section('Sweep', figures(heat_maps(results))),
+        section(f'Reliability on {split}', figures(reliability(results), 'small')),
+        section('Learning curves', figures(learning_curves(results))),
+        section('Why it helps or not', figures(why(results))),
+        section('Validation images: greatest gains and losses', *gallery(work, results)),
+        section('Measured on', bullets(machines(results))),
+    ]
+    file.write_text(page('Comparison of methods', body))

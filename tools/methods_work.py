@@ -1,0 +1,203 @@
+"""Train and measure runs, one process each, several at a time if asked, and tell how far it is."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from demo import clock
+from methods_state import DONE, FAILED, MEASURING, TRAINING, RunFolder
+
+TOOLS = Path(__file__).resolve().parent
+POLL_SECONDS = 0.5
+
+
+class Job:
+    """A process of a run.
+
+    Args:
+        run: The run.
+        name: 'train' or 'test', for the log.
+        command: Arguments after the interpreter.
+        lock: A file that the process keeps open too.
+    """
+
+    def __init__(self, run: RunFolder, name: str, command: list[str], lock: IO) -> None:
+        self.run, self.name, self.start = run, name, time.monotonic()
+        with (run.path / f'{name}.log').open('a') as log:
+            print(f'$ python {" ".join(command)}', file=log, flush=True)
+            self.process = subprocess.Popen(
+                [sys.executable, '-u', '-W', 'ignore', *command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[lock.fileno()],
+                preexec_fn=_die_with_parent(),
+            )
+
+    def is_over(self) -> bool:
+        """Note the end of the process, if it came; never waits."""
+        pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+        if not pid:
+            return False
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        scale = 2**20 if sys.platform == 'darwin' else 2**10
+        self._note(usage.ru_maxrss / scale)
+        return True
+
+    def stop(self) -> None:
+        """End the process and note it."""
+        self.process.terminate()
+        self.process.wait()
+        self._note(None)
+
+    def _note(self, max_rss_mb: float | None) -> None:
+        attempt = {
+            'step': self.name,
+            'seconds': round(time.monotonic() - self.start, 1),
+            'exit': self.process.returncode,
+            'max_rss_mb': max_rss_mb,
+        }
+        self.run.update(attempts=[*self.run.read()['attempts'], attempt])
+
+
+def _die_with_parent() -> partial | None:
+    """Return what makes a process on Linux end with the one that started it, however that ends."""
+    if sys.platform != 'linux':
+        return None  # there the lock keeps others out until the process has ended
+    pr_set_pdeathsig = 1
+    return partial(ctypes.CDLL(None).prctl, pr_set_pdeathsig, signal.SIGKILL)
+
+
+class Work:
+    """All that is to be done.
+
+    Args:
+        runs: In order.
+        teacher: One of them or None; the others wait for it.
+        lock: Of the work dir.
+        jobs: How many processes at a time.
+    """
+
+    def __init__(
+        self, runs: Sequence[RunFolder], teacher: RunFolder | None, lock: IO, jobs: int
+    ) -> None:
+        self.runs, self.teacher, self.lock, self.jobs = runs, teacher, lock, jobs
+        self.waiting = [run for run in runs if run.read()['status'] not in (DONE, FAILED)]
+        self.running: list[Job] = []
+        self.progress = Progress(runs)
+
+    def do(self) -> None:
+        """Work until nothing is left; an interrupt ends all processes."""
+        try:
+            while self.waiting or self.running:
+                self._fill()
+                over = [job for job in self.running if job.is_over()]
+                for job in over:
+                    self.running.remove(job)
+                    self._after(job)
+                if not over:
+                    self.progress.show([job.run for job in self.running])
+                    time.sleep(POLL_SECONDS)
+        finally:
+            for job in self.running:
+                job.stop()
+
+    def _fill(self) -> None:
+        """Start what can be started."""
+        for run in list(self.waiting):
+            if len(self.running) >= self.jobs:
+                return
+            if self._may_start(run):
+                self.waiting.remove(run)
+                self._train(run)
+
+    def _may_start(self, run: RunFolder) -> bool:
+        """Return whether the teacher is there; fail a run whose teacher failed."""
+        if self.teacher is None or run is self.teacher:
+            return True
+        status = self.teacher.read()['status']
+        if status == FAILED and run.read()['taught']:
+            self.waiting.remove(run)
+            self._fail(run, 'the teacher failed', '')
+            return False
+        return status in (DONE, FAILED)
+
+    def _train(self, run: RunFolder) -> None:
+        """Start a run's training where it stopped, or its measurement."""
+        if run.is_trained:
+            self._measure(run)
+            return
+        resume = ['--resume'] if run.prepare_to_train() else []
+        run.update(status=TRAINING)
+        command = [str(TOOLS / 'train.py'), str(run.config), f'--work-dir={run.work}', *resume]
+        self.running.append(Job(run, 'train', command, self.lock))
+        self.progress.say(run, f'goes on at {run.iteration}' if resume else 'starts')
+
+    def _measure(self, run: RunFolder) -> None:
+        run.update(status=MEASURING)
+        command = [str(TOOLS / 'methods_measure.py'), str(run.path)]
+        if self.teacher not in (None, run) and self.teacher.read()['status'] != FAILED:
+            command.append(f'--teacher={self.teacher.path}')
+        self.running.append(Job(run, 'test', command, self.lock))
+
+    def _after(self, job: Job) -> None:
+        """Go on with a run whose process has ended."""
+        code = job.process.returncode
+        if code:
+            reason = f'signal {-code}' if code < 0 else f'exit status {code}'
+            self._fail(job.run, f'{job.name} ended with {reason}', job.run.tail(job.name))
+        elif job.name == 'train':
+            self._measure(job.run)
+        else:
+            job.run.update(status=DONE)
+            job.run.drop_spare_checkpoints()
+            self.progress.say(job.run, 'done')
+
+    def _fail(self, run: RunFolder, reason: str, tail: str) -> None:
+        run.update(status=FAILED, reason=reason, tail=tail)
+        self.progress.say(run, f'FAILED: {reason}')
+
+
+class Progress:
+    """Lines that tell how far a comparison is and, from the pace of this command, what is left."""
+
+    def __init__(self, runs: Sequence[RunFolder]) -> None:
+        self.runs, self.start = runs, time.monotonic()
+        self.total = {run: run.read()['max_iters'] for run in runs}
+        self.at_start = sum(self._done(run) for run in runs)
+
+    def _done(self, run: RunFolder) -> int:
+        if run.read()['status'] in (DONE, MEASURING, FAILED):
+            return self.total[run]
+        return min(run.iteration, self.total[run])
+
+    def left(self) -> str:
+        """Return how many runs are over, and the time that the others take."""
+        done = sum(self._done(run) for run in self.runs)
+        over = sum(run.read()['status'] in (DONE, FAILED) for run in self.runs)
+        text = f'{over}/{len(self.runs)} runs'
+        seconds = time.monotonic() - self.start
+        if done <= self.at_start or done == sum(self.total.values()):
+            return text
+        pace = seconds / (done - self.at_start)
+        return f'{text}, {clock(pace * (sum(self.total.values()) - done))} left'
+
+    def say(self, run: RunFolder, text: str) -> None:
+        """Print what became of a run."""
+        about = run.read()
+        seed = '' if about['seed'] is None else f' seed {about["seed"]}'
+        end = '\r\033[K' if sys.stdout.isatty() else ''
+        print(f'{end}[{self.left()}] {about["name"]}{seed}: {text}', flush=True)
+
+    def show(self, runs: Sequence[RunFolder]) -> None:
+        """Keep one line up to date on a terminal."""
+        if sys.stdout.isatty():
+            parts = [f'{run.read()["name"]} {run.iteration}/{self.total[run]}' for run in runs]
+            print(f'\r\033[K[{self.left()}] {", ".join(parts)}'[:100], end='', flush=True)
