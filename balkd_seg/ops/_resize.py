@@ -64,10 +64,11 @@ def _pieces(
     low = (numerator // denominator).clamp(max=num_inputs - 1)
     high = (low + 1).clamp(max=num_inputs - 1)
     part = (numerator - low * denominator).double() / denominator
+    lows, highs = low.tolist(), high.tolist()
     pieces = []
     for start in range(0, num_outputs, step):
         here = slice(start, min(start + step, num_outputs))
-        first, last = int(low[here][0]), int(high[here][-1])
+        first, last = lows[here.start], highs[here.stop - 1]
         rows = torch.arange(here.stop - start)
         matrix = torch.zeros(len(rows), last - first + 1, dtype=torch.float64)
         matrix[rows, low[here] - first] += 1 - part[here]

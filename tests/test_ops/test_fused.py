@@ -370,13 +370,15 @@ def test_classification(grids):
 
 
 def test_several_programs_and_rows_that_do_not_lie_behind_one_another(grids):
-    student, teacher, target = make(3, (3, 300), num=2)
+    student, teacher, target = make(3, (2, 200))
     student, teacher = student.float().to(DEVICE), teacher.float().to(DEVICE)
     expected = values(student, teacher, target, task=1.0)
     actual = values(F.pad(student, (0, 1))[..., :-1], teacher, target, task=1.0)
-    assert grids == [(8, 2), (3 * 3, 2)]
+    assert grids == [(4, 1), (2 * 2, 1)]
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
-    check(student.double(), teacher.double(), target, task=1.0)
+    torch.testing.assert_close(
+        expected[0].cpu(), plain(student.cpu(), teacher.cpu(), target, task=1.0)
+    )
 
 
 def test_every_layout_can_be_launched():
@@ -414,11 +416,10 @@ def test_cells_cover_every_output_for_any_ratio():
     assert _fused_upsample.Cells.of(2, 512, False, 32) == (32, 1, 8)
 
 
-@pytest.mark.parametrize('align_corners', [False, True])
-@pytest.mark.parametrize('teacher_low', [(1, 3), (2, 2)])
+@pytest.mark.parametrize(('align_corners', 'teacher_low'), [(False, (1, 2)), (True, (2, 3))])
 def test_wide_cells_are_cut(align_corners, teacher_low, monkeypatch):
     monkeypatch.setattr(_fused_upsample, 'layout', lambda *_: _fused_upsample.Layout(2, 4, 1))
-    case = make(3, (1, 3), (4, 29), teacher_low=teacher_low, num=2)
+    case = make(3, (1, 2), (2, 13), teacher_low=teacher_low)
     check(*case, align_corners=align_corners, task=0.5)
 
 

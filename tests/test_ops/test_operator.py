@@ -1,5 +1,6 @@
 """What autograd, torch.compile and the device see of the operator, on every implementation."""
 
+import contextlib
 import sys
 
 import pytest
@@ -88,7 +89,7 @@ def test_compiles_as_one_graph(impl, sizes, dtype):
 
 
 class Watch(TorchDispatchMode):
-    """Collects the names of the operations that run."""
+    """Collects the names of the operations that run, also inside of the operator."""
 
     def __init__(self):
         super().__init__()
@@ -96,7 +97,31 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.names.add(func.overloadpacket.__name__)
+        if func.namespace == 'balkd_seg':
+            with self:
+                return _operator.balanced_divergence._init_fn(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+WAITS = {'_local_scalar_dense', 'item', 'nonzero', 'masked_select', 'is_nonzero', 'equal'}
+
+
+@contextlib.contextmanager
+def nothing_waits(impl):
+    """Raise if a value is read on the host or a shape depends on data.
+
+    On CUDA PyTorch tells, also of copies from the host, which interpolation matrices are: made of
+    sizes, not of values, by the chunked implementation.
+    """
+    if DEVICE == 'cuda' and impl == 'fused':
+        torch.cuda.set_sync_debug_mode('error')
+    try:
+        with Watch() as watch:
+            yield watch
+    finally:
+        if DEVICE == 'cuda':
+            torch.cuda.set_sync_debug_mode('default')
+    assert watch.names & WAITS == set()
 
 
 @pytest.mark.parametrize('impl', IMPLS)
@@ -105,16 +130,28 @@ def test_nothing_waits_for_the_device(impl, sizes):
     """No value is read on the host, no shape depends on data, nothing is copied from the host."""
     student, teacher, target = make(sizes)
     weight = torch.ones(3, device=DEVICE)
-    waits = {'_local_scalar_dense', 'item', 'nonzero', 'masked_select', 'is_nonzero', 'equal'}
-    with Watch() as watch:
+    with nothing_waits(impl) as watch:
         for settings in ({}, {'avg_non_ignore': True}, {'class_weight': weight}):
             result = balanced_divergence(
                 student, teacher, target, cross_entropy_weight=1.0, impl=impl, **settings
             )
             (3 * result.loss).backward()
-    assert watch.names & waits == set()
-    # Interpolation matrices come from the host: made of sizes, not of values.
+    assert 'amax' in watch.names or impl == 'fused'  # what is inside was seen
     assert impl == 'chunked' or 'lift_fresh' not in watch.names
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+def test_what_waits_inside_of_the_operator_is_seen(impl, monkeypatch):
+    total = _operator.total
+
+    def waits(sums, *args):
+        sums.sum().item()
+        return total(sums, *args)
+
+    monkeypatch.setattr(_operator, 'total', waits)
+    expected = RuntimeError if (DEVICE, impl) == ('cuda', 'fused') else AssertionError
+    with pytest.raises(expected), nothing_waits(impl):
+        balanced_divergence(*make(), impl=impl)
 
 
 @pytest.mark.parametrize('impl', IMPLS)
