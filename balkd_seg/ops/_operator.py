@@ -22,8 +22,8 @@ def solve(
     teacher_logits: Tensor,
     problem: Problem,
     teacher_gradient: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss, with the gradients that are asked for, and the sums of a `Solution`."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss, with the gradients that are asked for, its three terms, and the sums."""
     grad = torch.is_grad_enabled()
     student_gradient = grad and student_logits.requires_grad
     teacher_gradient = grad and teacher_gradient and teacher_logits.requires_grad
@@ -39,7 +39,7 @@ def solve(
         problem.align_corners, problem.ignore_index, problem.weighting.granularity,
         [float(x) for x in problem.weighting[1:]], impl, saved, student_gradient,
         teacher_gradient,
-    )[:2]  # fmt: skip
+    )[:3]  # fmt: skip
 
 
 @torch.library.custom_op('balkd_seg::balanced_divergence', mutates_args=())
@@ -60,8 +60,8 @@ def balanced_divergence(
     gradient: str,
     student_gradient: bool,
     teacher_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return loss, sums and both gradients, empty ones where none is wanted.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return loss, its terms, sums and both gradients, empty ones where none is wanted.
 
     Args:
         student_logits: (N, C, h, w).
@@ -97,10 +97,10 @@ def balanced_divergence(
         sums = torch.cat((sums, entropies, factors * sums[:, :2]), 1)
     else:
         sums, *gradients = run(student_logits, teacher_logits, problem, *wanted)
-    loss = total(sums, coefficients).sum()
+    parts = total(sums, coefficients)
     empty = (student_logits.new_empty(0), teacher_logits.new_empty(0))
     first, second = (e if g is None else g for g, e in zip(gradients, empty, strict=True))
-    return loss, sums, first, second
+    return parts.sum(), parts, sums, first, second
 
 
 def _implementation(
@@ -125,7 +125,7 @@ def _(  # type: ignore[no-untyped-def]
     student_logits, teacher_logits, valid, target, class_weight, coefficients, terms, positions,
     align_corners, ignore_index, granularity, weighting, impl, gradient, student_gradient,
     teacher_gradient,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, ...]:  # fmt: skip
     def like(logits: Tensor, wanted: bool) -> Tensor:
         if not wanted or gradient != 'save':
             return logits.new_empty(0)
@@ -135,6 +135,7 @@ def _(  # type: ignore[no-untyped-def]
 
     return (
         coefficients.new_empty(()),
+        coefficients.new_empty(3),
         coefficients.new_empty((student_logits.shape[0], 5 if granularity == 'none' else 9)),
         like(student_logits, student_gradient),
         like(teacher_logits, teacher_gradient),
@@ -150,7 +151,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     if ctx.gradient == 'recompute':
         ctx.save_for_backward(student, teacher, valid, target, class_weight, coefficients)
     else:
-        ctx.save_for_backward(*output[2:])
+        ctx.save_for_backward(*output[3:])
 
 
 def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -167,7 +168,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
     if ctx.gradient == 'recompute':
         *tensors, coefficients = ctx.saved_tensors
         again = [*settings[:-3], 'save', *wanted]
-        gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[2:]
+        gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[3:]
     else:
         # With retain_graph=True the saved gradient is used again; a traced one is no memory yet.
         real = not compiling and all(type(x) is Tensor for x in ctx.saved_tensors)

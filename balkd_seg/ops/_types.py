@@ -101,8 +101,10 @@ def total(sums: Tensor, coefficients: Tensor) -> Tensor:
         sums: (N, 5) or (N, 9), as in `Solution`.
         coefficients: (N, 3), as in `Problem`.
     """
-    divergences = sums[:, 7:9] if sums.shape[1] > 5 else sums[:, :2]
-    terms = torch.cat((divergences, sums[:, 2:3]), 1).to(coefficients.dtype)
+    terms = sums[:, :3]
+    if sums.shape[1] > 5:
+        terms = torch.cat((sums[:, 7:9], sums[:, 2:3]), 1)
+    terms = terms.to(coefficients.dtype)
     return torch.where(coefficients > 0, coefficients * terms, 0).sum(0)
 
 

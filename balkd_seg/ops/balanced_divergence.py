@@ -171,21 +171,27 @@ def balanced_divergence(
         positions = softmax_axis == 'positions'
         impl = select_implementation(impl, student_logits, teacher_logits, valid, positions)
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
-        num_valid = valid.count_nonzero()
+        num_valid = valid.sum()
         units = num_valid
         if positions:
-            units = valid.flatten(1).any(1).count_nonzero() * student_logits.shape[1]
+            units = valid.flatten(1).any(1).sum() * student_logits.shape[1]
         units = units.clamp(min=1).to(dtype)
-        pixels = units
+        per_unit = units.reciprocal()
+        per_pixel = per_unit
         if not with_task:
             target = class_weight = None
         elif class_weight is not None:
             class_weight = class_weight.to(valid.device, dtype)
-            pixels = _weight_sum(target, valid, ignore_index, class_weight, avg_non_ignore)
+            weight_sum = _weight_sum(target, valid, ignore_index, class_weight, avg_non_ignore)
+            per_pixel = weight_sum.reciprocal()
         elif not avg_non_ignore:
-            pixels = torch.full_like(units, max(1, valid.numel()))
-        weights = (forward_weight / units, reverse_weight / units, cross_entropy_weight / pixels)
-        coefficients = torch.stack(weights).expand(len(valid), 3)
+            per_pixel = torch.full_like(units, 1 / max(1, valid.numel()))
+        divisors = (
+            (forward_weight, per_unit),
+            (reverse_weight, per_unit),
+            (cross_entropy_weight, per_pixel),
+        )
+        coefficients = torch.stack([weight * x for weight, x in divisors]).expand(len(valid), 3)
         problem = Problem(
             valid, target, class_weight, coefficients, terms, positions, align_corners,
             ignore_index, weighting,
@@ -194,21 +200,25 @@ def balanced_divergence(
             teacher_logits = teacher_logits.detach()
         if impl == 'reference':
             loss, sums = reference(student_logits, teacher_logits, problem)
+            parts = total(sums, coefficients)
         else:
-            loss, sums = solve(impl, student_logits, teacher_logits, problem, teacher_gradient)
-        forward, reverse, cross_entropy, agreement, correct, *entropies = sums.sum(0)
+            loss, parts, sums = solve(
+                impl, student_logits, teacher_logits, problem, teacher_gradient
+            )
+        sums = sums.sum(0)
+        forward, reverse, _, agreement, correct, *entropies = (sums * per_unit).unbind()
         student_entropy, teacher_entropy = entropies[:2] if entropies else (None, None)
         return BalancedDivergence(
             loss,
-            forward / units,
-            reverse / units,
-            agreement / units,
+            forward,
+            reverse,
+            agreement,
             num_valid / max(valid.numel(), 1),
-            cross_entropy / pixels if with_task else None,
-            correct / units if with_task else None,
-            total(sums, coefficients)[:2].sum() if with_task else None,
-            None if student_entropy is None else student_entropy / units,
-            None if teacher_entropy is None else teacher_entropy / units,
+            sums[2] * per_pixel if with_task else None,
+            correct if with_task else None,
+            parts[:2].sum() if with_task else None,
+            student_entropy,
+            teacher_entropy,
         )
 
 
