@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from balkd_seg.ops._fused_pixel import load_logits
+from balkd_seg.ops._fused_memory import load_logits
 
 # Logits that are still to be interpolated: 0 * -inf would be NaN.
 _FLOOR = tl.constexpr(-1e30)

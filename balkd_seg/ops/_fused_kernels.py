@@ -3,14 +3,8 @@
 import triton
 import triton.language as tl
 
-from balkd_seg.ops._fused_pixel import (
-    EXCLUDED,
-    load_labels,
-    load_logits,
-    load_weights,
-    solve_pixels,
-    store_sums,
-)
+from balkd_seg.ops._fused_memory import EXCLUDED, load_labels, load_logits, load_weights, store_sums
+from balkd_seg.ops._fused_pixel import solve_pixels
 
 
 @triton.jit

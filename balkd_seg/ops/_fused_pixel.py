@@ -10,41 +10,8 @@ import triton.language as tl
 
 _LN2 = tl.constexpr(0.6931471805599453)
 _LOG2E = tl.constexpr(1.4426950408889634)
-EXCLUDED = tl.constexpr(-1e25)
+_EXCLUDED = tl.constexpr(-1e25)
 _UNBOUNDED = tl.constexpr(1e20)
-
-
-@triton.jit
-def load_logits(pointer, mask, lowest: tl.constexpr):
-    """Load logits as fp32, `lowest` at least and outside of the mask; NaN stays NaN."""
-    z = tl.load(pointer, mask=mask, other=float('-inf')).to(tl.float32)
-    return tl.maximum(z, lowest, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
-def load_labels(pointer, mask, ignore_index):
-    """Return int32 labels, -1 for those beyond int32, and which count."""
-    stored = tl.load(pointer, mask=mask, other=0)
-    label = stored.to(tl.int32)
-    return tl.where(label == stored, label, -1), mask & (stored != ignore_index)
-
-
-@triton.jit
-def load_weights(pointer, label, valid, C: tl.constexpr, CLASS_WEIGHT: tl.constexpr):
-    """Return the class weights of (P,) labels, 1 without class weights."""
-    if CLASS_WEIGHT:
-        known = valid & (label >= 0) & (label < C)
-        weight = tl.load(pointer + label, mask=known, other=0.0)
-    else:
-        weight = tl.full(label.shape, 1.0, tl.float32)
-    return weight
-
-
-@triton.jit
-def store_sums(pointer, program, values, COLUMNS: tl.constexpr):
-    """Store the sums of a program over its pixels."""
-    for k in tl.static_range(COLUMNS):
-        tl.store(pointer + program * COLUMNS + k, tl.sum(values[k]))
 
 
 @triton.jit
@@ -111,7 +78,7 @@ def solve_pixels(
         zero, zero, zero, zero, zero, zero, zero, zero
     )  # fmt: skip
     sum_sh, sum_th, heat_s, heat_t = zero, zero, zero, zero
-    both, gap_most, gap_least = zero + 2 * EXCLUDED, zero, zero
+    both, gap_most, gap_least = zero + 2 * _EXCLUDED, zero, zero
     e_f, p_f, e_r, p_r, e_1, gap = (), (), (), (), (), ()
     for k in tl.static_range(K):
         a, b = s[k] - highest_s, t[k] - highest_t

@@ -26,13 +26,8 @@ from balkd_seg.ops._fused_cells import (
     interpolate,
     lower_neighbour,
 )
-from balkd_seg.ops._fused_pixel import (
-    EXCLUDED,
-    load_labels,
-    load_weights,
-    solve_pixels,
-    store_sums,
-)
+from balkd_seg.ops._fused_memory import EXCLUDED, load_labels, load_weights, store_sums
+from balkd_seg.ops._fused_pixel import solve_pixels
 
 
 @triton.jit
