@@ -23,7 +23,7 @@ STYLE = {
     'axes.axisbelow': True,
 }
 WIDTH, HEIGHT = 4.4, 3.2
-LEGEND_ROW = 0.22
+LEGEND_ROW, LONG_NAME = 0.22, 18
 _FIXED = {ALONE: '#4b5563', TEACHER: '#000000'}
 Curve = Callable[[dict[str, Any]], Sequence[Sequence[float]]]
 
@@ -41,26 +41,30 @@ def as_svg(figure: Figure) -> str:
     return file.getvalue()
 
 
-def _axes(entries: int = 0, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """Return a figure with room for a legend of some entries below."""
-    rows = -(-entries // 2)
-    figure = Figure(figsize=(width, height + LEGEND_ROW * rows), layout='constrained')
+def _columns(names: Sequence[str]) -> int:
+    """Return how many names of a legend stand side by side."""
+    return 2 if max(map(len, names), default=0) <= LONG_NAME else 1
+
+
+def _axes(names: Sequence[str]) -> tuple[Figure, Axes]:
+    """Return a figure with room for a legend of these names below."""
+    rows = -(-len(names) // _columns(names))
+    figure = Figure(figsize=(WIDTH, HEIGHT + LEGEND_ROW * rows), layout='constrained')
     return figure, figure.subplots()
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        figure.legend(
-            handles, labels, loc='outside lower center', ncols=2, frameon=False, fontsize=10
-        )
+        place = dict(loc='outside lower center', ncols=_columns(labels))
+        figure.legend(handles, labels, frameon=False, fontsize=10, **place)
 
 
 @mpl.rc_context(STYLE)
 def draw_cost(methods: Sequence[dict[str, Any]], split: str) -> str:
     """Draw mIoU over the time of a training iteration, with the spread over seeds."""
     shown = [m for m in methods if m[split]['n'] and m['seconds']['n'] and m['name'] != TEACHER]
-    figure, axes = _axes(len(shown))
+    figure, axes = _axes([m['name'] for m in shown])
     colour = colours(m['name'] for m in methods)
     for method, marker in zip(shown, itertools.cycle('osD^vP*X'), strict=False):
         (x, y), (dx, dy) = ([method[k][v] for k in ('seconds', split)] for v in ('mean', 'sd'))
@@ -93,7 +97,7 @@ def draw_curves(
     shown = {name: rows for name, rows in found.items() if len(rows)}
     if not shown:
         return None
-    figure, axes = _axes(len(shown))
+    figure, axes = _axes(list(shown))
     colour = colours(names)
     for name, rows in shown.items():
         steps, mean, low, high = rows.T

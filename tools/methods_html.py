@@ -14,7 +14,8 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid #e5e7eb; text-align: right;
          white-space: nowrap } th { background: #f3f4f6 }
-tbody th { position: sticky; left: 0; max-width: 11rem; white-space: normal }
+tbody th { position: sticky; left: 0; min-width: 4rem; max-width: 14rem }
+th { white-space: normal } thead th { max-width: 14rem }
 th:first-child, .words th { text-align: left }
 .words td { text-align: left } .words td + td { white-space: normal; min-width: 11rem }
 .figures { display: grid; gap: 1rem;
