@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -352,6 +353,78 @@ def test_without_its_teacher_a_run_fails_and_the_others_go_on(fake, load, tmp_pa
     runs.append(make_run(state, tmp_path / 'alone'))
     assert fake(runs, teacher, 'teacher') == dict(teacher='failed', kd='failed', alone='done')
     assert runs[1].read()['reason'] == 'the teacher failed'
+
+
+# report
+
+
+def test_a_report_without_a_finished_run_tells_what_became_of_them(load, tmp_path):
+    state = load('methods_state')
+    folders = [f'runs/{name}/seed-0' for name in ('alone', 'kd')]
+    for folder in folders:
+        make_run(state, tmp_path / folder, name=folder.split('/')[1])
+    failed = state.RunFolder(tmp_path / folders[1])
+    failed.update(status='failed', reason='train ended with exit status 1', tail='a <b> c\n')
+    runs = [{'name': folder.split('/')[1], 'folder': folder} for folder in folders]
+    about = dict(options={}, quick=False, jobs=1, grid={}, runs=runs)
+    state.write_json(tmp_path / 'suite.json', about)
+    results = load('methods_report').write_report(tmp_path)
+    assert results['methods'][1]['failed'] == [0]
+    table = (tmp_path / 'report.md').read_text()
+    assert '| 0/1, 1 failed | `kd.py` |' in table
+    assert '**kd seed 0**: failed: train ended with exit status 1' in table
+    assert '**alone seed 0**: waiting' in table
+    page = (tmp_path / 'report.html').read_text()
+    assert '<pre>a &lt;b&gt; c' in page
+    assert '<li>alone seed 0: waiting</li>' in page
+
+
+def swept(forward, reverse, score):
+    cell = dict(forward_temperature=forward, reverse_temperature=reverse)
+    return dict(name='balkd x', config='balkd.py', cell=cell, val=dict(mean=score))
+
+
+def test_heat_map_has_a_cell_for_each_choice(load):
+    methods = [swept(1, 1, 10.0), swept(2, 1, 20.0), swept(1, 4, 30.0), swept(2, 4, None)]
+    alone = dict(name='alone', config='a.py', cell={}, val=dict(mean=5.0))
+    (table,) = load('methods_grid').grid_tables(dict(methods=[alone, *methods]), 'val')
+    assert table.title == 'balkd'
+    assert table.columns == ('forward_temperature', [1, 2])
+    assert table.rows == ('reverse_temperature', [1, 4])
+    assert table.table[0] == [10.0, 20.0]
+    assert table.table[1][0] == 30.0
+    assert math.isnan(table.table[1][1])
+    figure = load('methods_figures').draw_heat_map(
+        np.array(table.table), table.rows, table.columns, 'mIoU'
+    )
+    assert all(f'>{text}</text>' in figure for text in ('10.00', '20.00', '30.00', '-'))
+
+
+def test_telemetry_is_thinned_by_term(load, tmp_path):
+    module = load('methods_curves')
+    line = dict.fromkeys(module.WATCHED, 1.0)
+    rows = [
+        dict(line, step=step, learner=learner, loss_name='loss_kd', task_gradient=None)
+        for step in range(1, 121)
+        for learner in ('student', 'teacher')
+    ]
+    text = ''.join(json.dumps(row) + '\n' for row in rows)
+    (tmp_path / 'telemetry.jsonl').write_text(text + '{"half')
+    found = module.telemetry(tmp_path / 'telemetry.jsonl')
+    assert list(found) == ['loss_kd', 'teacher.loss_kd']
+    assert found['loss_kd']['step'][:2] == [1.5, 3.5]
+    assert len(found['loss_kd']['step']) == module.POINTS
+    assert found['loss_kd']['task_gradient'][0] is None
+    assert module.telemetry(tmp_path / 'none') == {}
+
+
+def test_disagreement_has_four_colours_and_blank(load):
+    module = load('methods_gallery')
+    truth = np.array([[0, 0, 0, 0, 255]])
+    theirs, ours = np.array([[0, 1, 0, 1, 0]]), np.array([[0, 0, 1, 1, 0]])
+    picture = module.disagreement(truth, theirs, ours)
+    shown = ['#' + bytes(pixel[::-1]).hex() for pixel in picture[0]]
+    assert shown == [module.BOTH, module.OURS, module.THEIRS, module.NEITHER, '#ffffff']
 
 
 # a whole one
