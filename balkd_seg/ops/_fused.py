@@ -34,7 +34,8 @@ def layout(num_classes: int, num_tiles: int) -> Layout:
 
     Args:
         num_classes: From 2 to 256.
-        num_tiles: See `num_tiles`; from 5 on a thread takes one pixel instead of two.
+        num_tiles: See `num_tiles`; from 5 on, with the cross-entropy for example, a thread takes
+            one pixel instead of two, and loads of half precision are 16 bits wide.
     """
     groups = groups_of(num_classes, 20)
     pixels = min(128, 256 // groups)

@@ -206,7 +206,7 @@ def balanced_divergence(
                 impl, student_logits, teacher_logits, problem, teacher_gradient
             )
         sums = sums.sum(0)
-        forward, reverse, _, agreement, correct, *entropies = (sums * per_unit).unbind()
+        forward, reverse, _, agreement, correct, *entropies = (sums / units).unbind()
         student_entropy, teacher_entropy = entropies[:2] if entropies else (None, None)
         return BalancedDivergence(
             loss,

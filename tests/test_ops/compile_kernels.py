@@ -1,8 +1,9 @@
 """Compile the fused kernels ahead of time, without a GPU, and print what they cost as JSON.
 
 A script, because it needs a process in which Triton does not interpret:
-`python tests/test_ops/compile_kernels.py '[{"arch": 90, "classes": 19, ...}]'`, one line a kernel.
-The launches are the product's own; only the driver under them is replaced.
+`python tests/test_ops/compile_kernels.py '[{"arch": 90, "classes": 19, ...}]'`, one line a kernel;
+`--all` for every form in every layout, which takes half an hour. The launches are the product's
+own; only the driver under them is replaced.
 """
 
 import json
@@ -24,6 +25,34 @@ from balkd_seg.ops import _fused, _fused_upsample
 from balkd_seg.ops._types import Problem, Terms, Weighting
 
 CUOBJDUMP = Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump'
+TASK = {'task': True, 'size': [256, 512]}
+FORMS = {
+    'full, one temperature': {'dtype': 'float32', 'temperatures': [2, 2]},
+    'full, half precision': {'dtype': 'bfloat16', 'temperatures': [1, 2]},
+    'full, with cross-entropy': {'dtype': 'bfloat16', 'temperatures': [1, 1], 'task': True},
+    'full, everything': {
+        'dtype': 'float32', 'temperatures': [1.5, 4], 'teacher': True, 'task': True,
+        'class_weight': True,
+    },
+    'full, weighted pixels': {
+        'dtype': 'bfloat16', 'temperatures': [1, 2], 'weighting': ['pixel', 2.0, 1.5], 'task': True,
+    },
+    'upsampled, weighted pixels': {
+        'dtype': 'float32', 'temperatures': [1, 1], 'weighting': ['pixel', 2.0, 1.0], 'ratio': 8,
+        **TASK,
+    },
+    'upsampled, two temperatures': {
+        'dtype': 'float32', 'temperatures': [1, 3], 'ratio': 8, **TASK,
+    },
+    'upsampled, everything': {
+        'dtype': 'bfloat16', 'temperatures': [1.5, 4], 'ratio': 4, 'class_weight': True, **TASK,
+    },
+    'upsampled, two sizes': {
+        'dtype': 'float32', 'temperatures': [1, 1], 'ratio': 16, 'teacher_ratio': 8, **TASK,
+    },
+}  # fmt: skip
+# Classes that fill the threads of each layout most; halves where a thread takes half as many.
+FULLEST = (20, 40, 80, 160, 256)
 
 
 def collect(arch, launch):
@@ -75,6 +104,28 @@ def launch_of(case):
     return lambda: _fused.solve(student, teacher, problem, True, case.get('teacher', False))
 
 
+def case_of(arch, classes, form):
+    """Return a case by the name of its form."""
+    return {'arch': arch, 'classes': classes, 'form': form, **FORMS[form]}
+
+
+def heaviest_cases():
+    """Return the flagship in every form but those that ask more of a thread in every layout."""
+    heaviest = (
+        ('full, half precision', FULLEST),  # two pixels a thread
+        ('full, everything', FULLEST),
+        ('upsampled, two temperatures', FULLEST),
+        ('upsampled, everything', (10, *FULLEST)),  # half the classes a thread
+    )
+    cases = [case_of(90, 19, form) for form in FORMS if form not in dict(heaviest[1:])]
+    cases += [case_of(90, classes, form) for form, every in heaviest for classes in every]
+    return (
+        cases
+        + [case_of(80, 19, 'full, one temperature')]
+        + [case_of(80, 160, form) for form, _ in heaviest]
+    )
+
+
 def describe(kernel):
     """Return registers, spills and the widths of loads of a compiled kernel."""
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
@@ -98,7 +149,10 @@ def describe(kernel):
 
 def main():
     """Compile the cases on the command line."""
-    for case in json.loads(sys.argv[1]):
+    cases = [case_of(arch, c, form) for arch in (80, 90) for c in FULLEST for form in FORMS]
+    if sys.argv[1:] != ['--all']:
+        cases = json.loads(sys.argv[1])
+    for case in cases:
         for kernel in collect(case['arch'], launch_of(case)):
             print(json.dumps({**describe(kernel), 'case': case}), flush=True)
 

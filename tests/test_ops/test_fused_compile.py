@@ -1,5 +1,6 @@
 """The kernels compile for real GPUs, without one: no register spills, vectorised loads."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,58 +10,18 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('triton')
+from balkd_seg.ops import _fused, _fused_upsample
 
 SCRIPT = Path(__file__).with_name('compile_kernels.py')
-TASK = {'task': True, 'size': [256, 512]}
-FORMS = {
-    'full, one temperature': {'dtype': 'float32', 'temperatures': [2, 2]},
-    'full, half precision': {'dtype': 'bfloat16', 'temperatures': [1, 2]},
-    'full, with cross-entropy': {'dtype': 'bfloat16', 'temperatures': [1, 1], 'task': True},
-    'full, everything': {
-        'dtype': 'float32', 'temperatures': [1.5, 4], 'teacher': True, 'task': True,
-        'class_weight': True,
-    },
-    'full, weighted pixels': {
-        'dtype': 'bfloat16', 'temperatures': [1, 2], 'weighting': ['pixel', 2.0, 1.5], 'task': True,
-    },
-    'upsampled, weighted pixels': {
-        'dtype': 'float32', 'temperatures': [1, 1], 'weighting': ['pixel', 2.0, 1.0], 'ratio': 8,
-        **TASK,
-    },
-    'upsampled, two temperatures': {
-        'dtype': 'float32', 'temperatures': [1, 3], 'ratio': 8, **TASK,
-    },
-    'upsampled, everything': {
-        'dtype': 'bfloat16', 'temperatures': [1.5, 4], 'ratio': 4, 'class_weight': True, **TASK,
-    },
-    'upsampled, two sizes': {
-        'dtype': 'float32', 'temperatures': [1, 1], 'ratio': 16, 'teacher_ratio': 8, **TASK,
-    },
-}  # fmt: skip
-# The flagship in every form, then the layouts with the most classes a thread.
-CASES = {
-    90: [
-        *((19, form) for form in FORMS),
-        (160, 'full, everything'),
-        (160, 'upsampled, everything'),
-        (256, 'upsampled, two temperatures'),
-    ],
-    80: [
-        (19, 'full, one temperature'),
-        (256, 'full, everything'),
-        (19, 'upsampled, two temperatures'),
-    ],
-}
+SPEC = importlib.util.spec_from_file_location('compile_kernels', SCRIPT)
+COMPILE = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(COMPILE)
 
 
 @pytest.fixture(scope='module')
 def compiled(tmp_path_factory):
     """Compile everything, on two processes, and return one report a kernel."""
-    cases = [
-        {'arch': arch, 'classes': classes, 'form': form, **FORMS[form]}
-        for arch, pairs in CASES.items()
-        for classes, form in pairs
-    ]
+    cases = COMPILE.heaviest_cases()
     cache = str(tmp_path_factory.mktemp('triton'))
     environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
     environment |= {'TRITON_CACHE_DIR': cache, 'OMP_NUM_THREADS': '1'}
@@ -77,8 +38,31 @@ def compiled(tmp_path_factory):
         assert process.returncode == 0, error
         reports += [json.loads(line) for line in out.splitlines()]
     names = {(r['case']['arch'], r['case']['classes'], r['case']['form']) for r in reports}
-    assert names == {(arch, *pair) for arch, pairs in CASES.items() for pair in pairs}
+    assert names == {(case['arch'], case['classes'], case['form']) for case in cases}
     return reports
+
+
+@pytest.mark.parametrize(
+    ('module', 'form', 'num_tiles'),
+    [
+        (_fused, 'full, half precision', 4),
+        (_fused, 'full, everything', 8),
+        (_fused_upsample, 'upsampled, two temperatures', 6),
+        (_fused_upsample, 'upsampled, everything', 7),
+    ],
+)
+def test_every_layout_is_compiled(module, form, num_tiles):
+    """With the most classes that a thread of it can get."""
+
+    def fullest(classes):
+        layout, most = module.layout, {}
+        for c in classes:
+            one = layout(c, num_tiles)
+            most[one] = max(most.get(one, 0), -(-c // one.groups))
+        return most
+
+    cases = [c for c in COMPILE.heaviest_cases() if c['arch'] == 90 and c['form'] == form]
+    assert fullest(c['classes'] for c in cases) == fullest(range(2, 257))
 
 
 @pytest.mark.slow
