@@ -52,7 +52,8 @@ def make_config(
     if not is_alone(cfg):
         interval = cfg.default_hooks.logger.get('interval', 50)
         telemetry = dict(type='DistillTelemetryHook', interval=interval)
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), telemetry]
+        hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] != telemetry['type']]
+        cfg.custom_hooks = [*hooks, telemetry]
     return cfg
 
 
