@@ -150,7 +150,9 @@ class Work:
     def _after(self, job: Job) -> None:
         """Go on with a run whose process has ended."""
         code = job.process.returncode
-        if code:
+        if code in (-signal.SIGTERM, -signal.SIGINT):  # somebody stopped it: no fault of the run
+            self.progress.say(job.run, 'stopped from outside; the next command goes on')
+        elif code:
             reason = f'signal {-code}' if code < 0 else f'exit status {code}'
             self._fail(job.run, f'{job.name} ended with {reason}', job.run.tail(job.name))
         elif job.name == 'train':

@@ -296,11 +296,13 @@ def test_leaves_alone_what_is_not_a_comparison(load, tmp_path, capsys):
 # processes
 
 TRAIN = """
-import json, pathlib, sys
+import json, os, pathlib, signal, sys
 work = pathlib.Path(sys.argv[2].split('=')[1])
 name = work.parent.name
 if name == pathlib.Path(__file__).with_name('breaks').read_text():
     print('about to break')
+    if name == 'stopped':
+        os.kill(os.getpid(), signal.SIGTERM)
     raise SystemExit('broken on purpose')
 (work / 'x' / 'vis_data').mkdir(parents=True)
 (work / 'x' / 'vis_data' / 'scalars.json').write_text(json.dumps({'step': 4}) + chr(10))
@@ -354,6 +356,13 @@ def test_without_its_teacher_a_run_fails_and_the_others_go_on(fake, load, tmp_pa
     runs.append(make_run(state, tmp_path / 'alone'))
     assert fake(runs, teacher, 'teacher') == dict(teacher='failed', kd='failed', alone='done')
     assert runs[1].read()['reason'] == 'the teacher failed'
+
+
+def test_a_run_that_somebody_stops_has_not_failed(fake, load, tmp_path, capsys):
+    run = make_run(load('methods_state'), tmp_path / 'stopped')
+    assert fake([run], None, 'stopped') == dict(stopped='training')
+    assert 'stopped from outside' in capsys.readouterr().out
+    assert fake([run], None, '') == dict(stopped='done')
 
 
 # report
