@@ -41,9 +41,10 @@ def layout(num_classes: int, num_tiles: int) -> Layout:
 
     Args:
         num_classes: From 2 to 256.
-        num_tiles: See `num_tiles`; from 7 on a thread takes half the classes.
+        num_tiles: See `num_tiles`; from 7 on, or 6 with many classes, a thread takes half of them.
     """
-    groups = groups_of(num_classes, 20 if num_tiles < 7 else 10)
+    half = num_tiles > 6 or (num_tiles == 6 and num_classes > 40)
+    groups = groups_of(num_classes, 10 if half else 20)
     columns = 128 if groups == 1 else 256 // groups
     return Layout(groups, columns, groups * columns // 32)
 
