@@ -118,12 +118,13 @@ def heaviest_cases():
         ('upsampled, everything', (10, *FULLEST)),  # half the classes a thread
     )
     cases = [case_of(90, 19, form) for form in FORMS if form not in dict(heaviest[1:])]
-    cases += [case_of(90, classes, form) for form, every in heaviest for classes in every]
-    return (
-        cases
-        + [case_of(80, 19, 'full, one temperature')]
-        + [case_of(80, 160, form) for form, _ in heaviest]
-    )
+    cases += [case_of(80, 19, 'full, one temperature')]
+    return cases + [
+        case_of(arch, classes, form)
+        for arch in (80, 90)
+        for form, every in heaviest
+        for classes in every
+    ]
 
 
 def describe(kernel):

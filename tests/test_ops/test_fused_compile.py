@@ -61,8 +61,9 @@ def test_every_layout_is_compiled(module, form, num_tiles):
             most[one] = max(most.get(one, 0), -(-c // one.groups))
         return most
 
-    cases = [c for c in COMPILE.heaviest_cases() if c['arch'] == 90 and c['form'] == form]
-    assert fullest(c['classes'] for c in cases) == fullest(range(2, 257))
+    for arch in (80, 90):
+        cases = [c for c in COMPILE.heaviest_cases() if (c['arch'], c['form']) == (arch, form)]
+        assert fullest(c['classes'] for c in cases) == fullest(range(2, 257))
 
 
 @pytest.mark.slow
