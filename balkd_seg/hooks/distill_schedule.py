@@ -5,10 +5,11 @@ import math
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
+
+from balkd_seg.hooks._runner import bare_model
 
 CURVES = ('linear', 'cosine', 'step')
 _WEIGHTS = ('loss_weight', 'forward_weight', 'reverse_weight')
@@ -148,5 +149,5 @@ class Schedule:
 
 def _losses(runner: Runner) -> dict[str, nn.Module]:
     """Return the distillation losses of the runner's model by name."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return {term.name: term.loss for term in getattr(model, 'distill_terms', ())}
+    terms = getattr(bare_model(runner), 'distill_terms', ())
+    return {term.name: term.loss for term in terms}

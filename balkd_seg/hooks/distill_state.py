@@ -6,14 +6,13 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmseg.registry import HOOKS
-from torch import nn
 
 from balkd_seg.distillers.distill_term import DistillTerms
 from balkd_seg.distillers.peers import Peers
+from balkd_seg.hooks._runner import bare_model
 
 _TERMS, _RANDOM = 'distill_state', 'random_state'
 _PEERS, _PEERS_NOW = 'peers', 'peers_before_averaging'
@@ -154,12 +153,12 @@ def _set_random_state(state: dict) -> None:
 
 def _distill_terms(runner: Runner) -> DistillTerms | None:
     """Return the terms of the runner's model, or None if it is no distiller."""
-    return getattr(_model(runner), 'distill_terms', None)
+    return getattr(bare_model(runner), 'distill_terms', None)
 
 
 def _peers(runner: Runner) -> Peers | None:
     """Return the peers of the runner's model, or None if it has none."""
-    return getattr(_model(runner), 'peers', None)
+    return getattr(bare_model(runner), 'peers', None)
 
 
 def _averaging(runner: Runner) -> list[EMAHook]:
@@ -203,7 +202,3 @@ def _warn_of_open_accumulation(runner: Runner) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from balkd_seg.distillers import MutualDistiller, OfflineDistiller
 from balkd_seg.distillers.distill_term import DistillTerm
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
+from balkd_seg.hooks._runner import bare_model
 from balkd_seg.metrics.logit_comparison import compare_logits
 
 FILE = 'telemetry.jsonl'
@@ -72,7 +72,7 @@ class DistillTelemetryHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None
     ) -> None:
         """Watch the forward of this iteration if it is its turn."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         if self.every_n_train_iters(runner, self.interval):
             lessons = lessons_of(model)
             self._watch = Watch(model, lessons) if lessons else None
