@@ -5,20 +5,14 @@ networks alone are stock mmseg models of the same configs. Steps take turns in o
 random images and labels. Runs on the GPU if there is one.
 """
 
-import argparse
-import json
-import os
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 
 # isort: split
 import torch
-from benchmark_report import metadata
+from benchmark_steps import make_row, options, report, take_turns
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import PixelData
@@ -29,7 +23,6 @@ from torch import Tensor, nn
 
 from balkd_seg.distillers.model_config import resolve_model_config
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/bdkd/bdkd_pspnet-r101-with-pspnet-r18_4xb2-80k_cityscapes-512x1024.py'
 
 
@@ -80,64 +73,19 @@ def make_steps(model: ConfigDict, batch: tuple[Tensor, list], device: str) -> di
     return steps
 
 
-def measure(
-    steps: dict[str, Callable[[], None]], rounds: int, device: str
-) -> dict[str, list[float]]:
-    """Return milliseconds of each step in each round, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if device == 'cuda':
-                torch.cuda.synchronize()
-            if number:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
-
-
 def summarise(times: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Return a row for each step: median, spread, and the ratio to the networks alone.
-
-    Ratios are those of each round, in which the steps ran one after the other.
-    """
+    """Return a row for each step, with its ratio to the networks alone."""
     alone = [name for name in times if not name.startswith('together')]
     plain = [sum(values) for values in zip(*(times[name] for name in alone), strict=True)]
-    rows = []
-    for name, values in {**times, 'sum of the plain steps': plain}.items():
-        cuts = statistics.quantiles(values, n=5, method='inclusive')
-        ratios = [value / base for value, base in zip(values, plain, strict=True)]
-        row = {'step': name, 'median ms': statistics.median(values), 'p20': cuts[0]}
-        row.update({'p80': cuts[-1], 'ratio': statistics.median(ratios), 'all ms': values})
-        rows.append(row)
-    return rows
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--config', default=str(ROOT / CONFIG), help=f'default: {CONFIG}')
-    parser.add_argument('--batch', type=int, default=2, help='images; default 2')
-    parser.add_argument(
-        '--size', type=int, nargs=2, default=[512, 1024], metavar=('H', 'W'),
-        help='of the images; default 512 1024',
-    )  # fmt: skip
-    parser.add_argument('--rounds', type=int, default=5, help='default 5')
-    parser.add_argument(
-        '--threads', type=int, default=os.cpu_count(), help='of PyTorch; default all cores'
-    )
-    parser.add_argument('--out', type=Path, help='JSON file to write')
-    args = parser.parse_args(argv)
-    if args.rounds < 2:
-        parser.error(f'expected --rounds of at least 2, but got {args.rounds}')
-    return args
+    every = {**times, 'sum of the plain steps': plain}
+    return [make_row(name, values, plain) for name, values in every.items()]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
-    args = parse_args(argv)
+    parser = options(__doc__, CONFIG, (512, 1024))
+    parser.add_argument('--batch', type=int, default=2, help='images; default 2')
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     register_all_modules(init_default_scope=True)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -145,20 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     if model.type != 'MutualDistiller':
         raise SystemExit(f'expected a config of a MutualDistiller, but {args.config} is not one')
     classes = resolve_model_config(model.student, 'student').decode_head.num_classes
-    about = {**metadata(args.threads), 'device': device, 'config': Path(args.config).stem}
     batch = make_batch(args.batch, (args.size[0], args.size[1]), classes, device)
-    rows = summarise(measure(make_steps(model, batch, device), args.rounds, device))
-    shape = f'{args.batch} images of {args.size[0]}x{args.size[1]}'
-    print(f'{about["config"]}, {shape}, {device}, {args.threads} threads')
-    print(f'{"step":26}{"median ms":>11}{"p20":>9}{"p80":>9}{"ratio":>8}')
-    for row in rows:
-        print(
-            f'{row["step"]:26}{row["median ms"]:>11.0f}{row["p20"]:>9.0f}{row["p80"]:>9.0f}'
-            f'{row["ratio"]:>8.3f}'
-        )
-    if args.out:
-        about.update({'batch': args.batch, 'size': args.size, 'rows': rows})
-        args.out.write_text(json.dumps(about, indent=1) + '\n')
+    times = take_turns(make_steps(model, batch, device), args.rounds, device)
+    report(args, device, summarise(times))
 
 
 if __name__ == '__main__':
