@@ -69,6 +69,7 @@ def chunked_entropies(student_logits: Tensor, teacher_logits: Tensor, problem: P
         tile_sums = [torch.where(tile.keep, x, 0).flatten(1).sum(1) for x in parts]
         stacked = torch.stack(tile_sums, 1)
         sums[tile.region.images] += stacked.sum(0) if problem.positions else stacked
+        del tile
     return sums
 
 
@@ -123,6 +124,7 @@ def _tiles(pair: _Pair, problem: Problem) -> Iterator[_Tile]:
             out = None if out is None else out.view(size[1], -1)
             keep, coefficients = keep.any().expand(size[1], 1), coefficients[..., 0, 0]
         yield _Tile(region, s, t, keep, coefficients, out, size)
+        del s, t, out  # before the next tile is read, here as where the tiles go
 
 
 def _run(
@@ -143,6 +145,7 @@ def _run(
         sums[tile.region.images] += tile_sums.sum(0) if problem.positions else tile_sums
         if need_grad:
             pair.student.add(tile.region, gradient.view(tile.shape))
+        del tile, gradient
     return sums, pair.student.grad
 
 

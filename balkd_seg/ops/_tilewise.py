@@ -127,6 +127,7 @@ class _Sums(torch.autograd.Function):
                     if out is not None:
                         out.copy_(tile.grad)
                     source.add(region, tile.grad)
+            del tiles, tile  # before the next are read
         total = torch.stack(sums).sum(0)
         ctx.save_for_backward(*(source.grad for source in sources))
         ctx.dtypes = (student.dtype, teacher.dtype)

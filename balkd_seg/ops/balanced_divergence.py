@@ -171,10 +171,10 @@ def balanced_divergence(
         positions = softmax_axis == 'positions'
         impl = select_implementation(impl, student_logits, teacher_logits, valid, positions)
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
-        num_valid = valid.sum()
+        num_valid = valid.count_nonzero()
         units = num_valid
         if positions:
-            units = valid.flatten(1).any(1).sum() * student_logits.shape[1]
+            units = valid.flatten(1).any(1).count_nonzero() * student_logits.shape[1]
         units = units.clamp(min=1).to(dtype)
         per_unit = units.reciprocal()
         per_pixel = per_unit

@@ -1,6 +1,7 @@
 """Full-resolution logits never exist: the largest and the sum of live tensors stay small."""
 
 import weakref
+from itertools import accumulate
 
 import pytest
 import torch
@@ -77,6 +78,18 @@ def test_peak_of_formulas_over_pixels(operation, monkeypatch):
     monkeypatch.setattr('balkd_seg.ops._chunked.TILE', 19 * 4096)  # 1/64 of the image
     assert peak((64, 64), operation) < 0.7
     assert 1 < peak((512, 512), operation) < 2.7  # the gradient, scaled into new memory
+
+
+def test_peak_within_operations(monkeypatch):
+    """A sum over bools makes integers of them all, which only the allocator sees."""
+    monkeypatch.setattr('balkd_seg.ops._chunked.TILE', 19 * 512)
+    student = torch.randn(1, 19, 64, 64, requires_grad=True)
+    teacher, target = torch.randn(1, 19, 64, 64), torch.randint(0, 19, (1, *SHAPE[2:]))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        balanced_divergence(student, teacher, target).loss.backward()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]']
+    events.sort(key=lambda event: event.start_ns())
+    assert 0.02 < max(accumulate(event.nbytes() for event in events)) / FULL < 0.08
 
 
 def test_the_meter_sees_the_reference():
