@@ -21,6 +21,7 @@ of `distill` has these settings once for every combination, and draws heat maps.
 import argparse
 import ast
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -59,7 +60,8 @@ def read_suite(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     file = work / 'suite.json'
     options = json.loads(json.dumps(args.cfg_options or {}))
     if not file.exists():
-        if any(path.name != 'lock' for path in work.iterdir()):
+        # a command killed within its first moment leaves a part of suite.json
+        if any(not re.fullmatch(r'lock|suite\.json\.\d+', path.name) for path in work.iterdir()):
             raise ValueError(f'Expected {work} to be empty or of a comparison, but it is not.')
         about = {'version': balkd_seg.__version__, 'options': options, 'quick': args.quick}
         return {**about, 'jobs': args.jobs, 'grid': {}, 'runs': []}
@@ -86,7 +88,7 @@ def add_runs(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> Non
     check_same_settings(configs)
     known = {run['folder'] for run in suite['runs']}
     checkpoint = add_teacher(suite, configs, work, known)
-    for seed in args.seeds:
+    for seed in dict.fromkeys(args.seeds):
         for entry in entries:
             cfg = make_config(entry, options, scenes, seed)
             taught = 'teacher' in cfg.model
@@ -145,6 +147,7 @@ def train_all(args: argparse.Namespace, work: Path, lock: Any) -> None:
     """Bring every run of a comparison to its end."""
     register_all_modules(init_default_scope=True)
     suite = read_suite(work, args)
+    write_json(work / 'suite.json', suite)  # from here on the work dir is a comparison's
     if args.config:
         add_runs(suite, args, work)
     elif not suite['runs']:

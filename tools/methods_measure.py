@@ -13,6 +13,7 @@ map (median and quartiles of 20). Label maps of up to 100 val images go to predi
 import argparse
 import copy
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ class Gallery:
             picture = cv2.resize(picture, (GALLERY_WIDTH, height), interpolation=how)
         done, encoded = cv2.imencode('.png', picture)
         assert done
-        beside = file.with_suffix('.part')
+        beside = file.with_suffix(f'.{os.getpid()}')  # several runs may write the same picture
         beside.write_bytes(encoded.tobytes())
         beside.replace(file)
 

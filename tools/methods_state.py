@@ -144,11 +144,16 @@ class RunFolder:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the last checkpoint was written to its end."""
-        note = self.work / 'last_checkpoint'
-        if 'checkpoint' in self.read():
+        """Whether a training process came to its end.
+
+        That the last checkpoint is there says less: mmengine writes it once more if the last
+        validation was the best, and a process killed meanwhile leaves half of it.
+        """
+        about = self.read()
+        if 'checkpoint' in about:
             return True
-        return note.exists() and Path(note.read_text()).name == Path(self.checkpoint).name
+        ended = any(one['step'] == 'train' and one['exit'] == 0 for one in about['attempts'])
+        return ended and Path(self.checkpoint).exists()
 
     def drop_spare_checkpoints(self) -> None:
         """Delete what a finished run needs no more: all but the last checkpoint and the best."""

@@ -98,6 +98,8 @@ class Work:
         try:
             while self.waiting or self.running:
                 self._fill()
+                if not self.running:  # what waits, waits for a teacher that somebody stopped
+                    break
                 over = [job for job in self.running if job.is_over()]
                 for job in over:
                     self.running.remove(job)
@@ -176,20 +178,21 @@ class Progress:
         self.at_start = sum(self._done(run) for run in runs)
 
     def _done(self, run: RunFolder) -> int:
-        if run.read()['status'] in (DONE, MEASURING, FAILED):
+        if run.read()['status'] in (DONE, MEASURING):
             return self.total[run]
         return min(run.iteration, self.total[run])
 
     def left(self) -> str:
         """Return how many runs are over, and the time that the others take."""
-        done = sum(self._done(run) for run in self.runs)
-        over = sum(run.read()['status'] in (DONE, FAILED) for run in self.runs)
+        status = {run: run.read()['status'] for run in self.runs}
+        over = sum(one in (DONE, FAILED) for one in status.values())
         text = f'{over}/{len(self.runs)} runs'
         seconds = time.monotonic() - self.start
-        if done <= self.at_start or done == sum(self.total.values()):
+        done = sum(self._done(run) for run in self.runs) - self.at_start
+        rest = sum(self.total[r] - self._done(r) for r in self.runs if status[r] != FAILED)
+        if done <= 0 or not rest:
             return text
-        pace = seconds / (done - self.at_start)
-        return f'{text}, {clock(pace * (sum(self.total.values()) - done))} left'
+        return f'{text}, {clock(seconds / done * rest)} left'
 
     def say(self, run: RunFolder, text: str) -> None:
         """Print what became of a run."""

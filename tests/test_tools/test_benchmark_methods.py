@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,6 +247,23 @@ def test_training_resumes_from_the_newest_whole_checkpoint(load, tmp_path):
     assert not run.work.exists()
 
 
+def test_half_of_the_last_checkpoint_is_no_end_of_training(load, tmp_path):
+    run = make_run(load('methods_state'), tmp_path / 'kd')
+    run.work.mkdir()
+    for step in (2, 4):
+        torch.save(dict(state_dict=dict(w=torch.rand(2000))), run.work / f'iter_{step}.pth')
+    (run.work / 'last_checkpoint').write_text(str(run.work / 'iter_4.pth'))
+    last = run.work / 'iter_4.pth'
+    last.write_bytes(last.read_bytes()[:1000])
+    run.update(attempts=[dict(step='train', exit=-9)])
+    assert not run.is_trained
+    assert run.prepare_to_train()
+    assert (run.work / 'last_checkpoint').read_text() == str(run.work / 'iter_2.pth')
+    last.touch()
+    run.update(attempts=[dict(step='train', exit=-9), dict(step='train', exit=0)])
+    assert run.is_trained
+
+
 def write_log(run, name, entries):
     file = run.work / name / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)
@@ -291,6 +309,28 @@ def test_leaves_alone_what_is_not_a_comparison(load, tmp_path, capsys):
     assert 'empty or of a comparison' in capsys.readouterr().err
     assert tool.main(['--report-only', f'--work-dir={tmp_path / "none"}']) == 1
     assert 'none to report' in capsys.readouterr().err
+
+
+def test_a_command_stopped_while_planning_goes_on(load, tmp_path, monkeypatch):
+    tool, state = load('benchmark_methods'), load('methods_state')
+    (tmp_path / 'suite.json.77').write_text('{')  # of a command killed before that
+    monkeypatch.setattr(tool, 'Work', lambda *args: SimpleNamespace(do=lambda: None))
+    create = state.RunFolder.create
+    stop = [True]
+
+    def once(path, about, config):
+        run = create(path, about, config)
+        if stop:
+            stop.clear()
+            raise KeyboardInterrupt
+        return run
+
+    monkeypatch.setattr(state.RunFolder, 'create', once)
+    words = [BASELINE, '--seeds', '0', '1', '0', f'--work-dir={tmp_path}']
+    assert tool.main(words) == 130
+    assert tool.main(words) == 1  # nothing is trained
+    runs = json.loads((tmp_path / 'suite.json').read_text())['runs']
+    assert [run['folder'] for run in runs] == ['runs/alone/seed-0', 'runs/alone/seed-1']
 
 
 # processes
@@ -363,6 +403,26 @@ def test_a_run_that_somebody_stops_has_not_failed(fake, load, tmp_path, capsys):
     assert fake([run], None, 'stopped') == dict(stopped='training')
     assert 'stopped from outside' in capsys.readouterr().out
     assert fake([run], None, '') == dict(stopped='done')
+
+
+def test_time_left_leaves_failed_runs_out(load, tmp_path):
+    state, work = load('methods_state'), load('methods_work')
+    runs = [make_run(state, tmp_path / name, max_iters=100) for name in ('alone', 'kd', 'cwd')]
+    progress = work.Progress(runs)
+    progress.start -= 60
+    assert progress.left() == '0/3 runs'
+    runs[0].update(status='failed')
+    write_log(runs[1], 'x', [dict(step=50)])
+    # 50 iterations in a minute, 150 to come
+    assert progress.left() == '1/3 runs, 3:00 left'
+
+
+def test_a_stopped_teacher_ends_the_command(fake, load, tmp_path):
+    state = load('methods_state')
+    teacher = make_run(state, tmp_path / 'stopped', seed=None)
+    runs = [teacher, make_run(state, tmp_path / 'kd', taught=True)]
+    assert fake(runs, teacher, 'stopped') == dict(stopped='training', kd='waiting')
+    assert fake(runs, teacher, '') == dict(stopped='done', kd='done')
 
 
 # report
