@@ -188,8 +188,9 @@ class Progress:
         over = sum(one in (DONE, FAILED) for one in status.values())
         text = f'{over}/{len(self.runs)} runs'
         seconds = time.monotonic() - self.start
-        done = sum(self._done(run) for run in self.runs) - self.at_start
-        rest = sum(self.total[r] - self._done(r) for r in self.runs if status[r] != FAILED)
+        trained = {run: self._done(run) for run in self.runs}
+        done = sum(trained.values()) - self.at_start
+        rest = sum(self.total[r] - trained[r] for r in self.runs if status[r] != FAILED)
         if done <= 0 or not rest:
             return text
         return f'{text}, {clock(seconds / done * rest)} left'
