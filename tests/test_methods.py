@@ -71,13 +71,21 @@ class TestMethod:
     def test_its_defaults_name_their_source(self, folder):
         card = (folder / 'README.md').read_text()
         table = card.split('**Hyper-parameters.**')[1].split('**Findings')[0]
-        rows = [line for line in table.splitlines() if line.startswith('| `')]
-        assert rows
-        assert [row for row in rows if row.count('|') != 4] == []
+        rows = [line for line in table.splitlines() if line.startswith('|')]
+        assert rows[0] == '| name | value | where it comes from |'
+        cells = [[cell.strip() for cell in row.strip('|').split('|')] for row in rows[2:]]
+        assert cells
+        assert [row for row in cells if len(row) != 3 or not all(row)] == []
 
     def test_it_is_known_to_the_indices(self, folder):
-        for file in ('configs/README.md', 'model-index.yml', 'CHANGELOG.md'):
-            assert re.search(rf'\b{re.escape(folder.name)}\b', (ROOT / file).read_text()), file
+        name = folder.name  # as a path or as code: "at" is a word as well
+        forms = {
+            'configs/README.md': f'[{name}]({name}/README.md)',
+            'model-index.yml': f'- configs/{name}/metafile.yaml\n',
+            'CHANGELOG.md': f'`{name}`',
+        }
+        missing = [file for file, form in forms.items() if form not in (ROOT / file).read_text()]
+        assert missing == []
 
     def test_it_comes_at_cpu_size_for_both_data_sets(self, folder):
         data = {path.stem.split('_')[-1] for path in cpu_configs(folder)}

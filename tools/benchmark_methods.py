@@ -14,18 +14,20 @@ is there. A failed run is reported with the end of its log; --retry starts it ag
 `--grid forward_temperature=1,2,4 reverse_temperature=1,2,4` trains each method whose first entry
 of `distill` has these settings once for every combination, and draws heat maps.
 
-`--cfg-options` reach all runs: `model.student...` the student alone too, `model.teacher...` and
-`model.distill...` those that have them, and what is outside of `model` the training of the teacher.
+`--cfg-options` reach all runs: `model.student...` the student alone too, `model.teacher...`,
+`model.distill...` and `model.fuse_task_loss` those that have them, and what is outside of `model`
+the training of the teacher. A run is one process: where the name of a config says several GPUs,
+such as 4xb4, `train_dataloader.batch_size=16` is yours to give. With several GPUs, `--jobs N` takes
+them in turn.
 """
 
 import argparse
-import ast
 import json
 import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import balkd_seg
 
@@ -34,12 +36,14 @@ from demo import PhaseError, draw_scenes
 from methods_config import (
     QUICK,
     as_text,
+    check_options,
     check_same_settings,
+    find_source,
     find_teacher,
     make_config,
     teacher_options,
 )
-from methods_plan import ROOT, TEACHER, Entry, find_entries, sweep
+from methods_plan import ROOT, TEACHER, Entry, find_entries, read_grid, sweep
 from methods_report import write_report
 from methods_state import DONE, FAILED, WAITING, RunFolder, folder_name, hold, write_json
 from methods_work import Work
@@ -66,6 +70,12 @@ def read_suite(work: Path, args: argparse.Namespace) -> dict[str, Any]:
         about = {'version': balkd_seg.__version__, 'options': options, 'quick': args.quick}
         return {**about, 'jobs': args.jobs, 'grid': {}, 'runs': []}
     suite = json.loads(file.read_text())
+    if suite['version'] != balkd_seg.__version__:
+        raise ValueError(
+            f'Expected balkd_seg {suite["version"]}, which {work} was started with, but this is '
+            f'{balkd_seg.__version__}. Go on with that version, or take another --work-dir; '
+            '--report-only reports what is there.'
+        )
     if args.config and (options, args.quick) != (suite['options'], suite['quick']):
         raise ValueError(
             f'Expected the --cfg-options and --quick that {work} was started with, '
@@ -75,42 +85,90 @@ def read_suite(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     return {**suite, 'jobs': max(args.jobs, suite['jobs'])}
 
 
+class Planned(NamedTuple):
+    """A run before it is made: its folder below the work dir, its run.json and its config."""
+
+    folder: str
+    about: dict[str, Any]
+    text: str
+
+
 def add_runs(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> None:
     """Add what the command line asks for to a comparison, and make the folders of its runs.
 
     Raises:
-        ValueError: If the configs cannot be compared.
+        ValueError: If the configs cannot be compared, or not with what is there; nothing changed.
         FileNotFoundError: If one is missing.
     """
-    entries = sweep(find_entries(args.config, args.methods), args.grid)
-    options, scenes = suite['options'], work / 'scenes' if suite['quick'] else None
-    configs = {entry.name: make_config(entry, options, scenes) for entry in entries}
-    check_same_settings(configs)
+    planned = plan(suite, args, work)
+    write_json(work / 'suite.json', suite)  # from here on the work dir is a comparison's
     known = {run['folder'] for run in suite['runs']}
-    checkpoint = add_teacher(suite, configs, work, known)
-    for seed in dict.fromkeys(args.seeds):
-        for entry in entries:
-            cfg = make_config(entry, options, scenes, seed)
-            taught = 'teacher' in cfg.model
-            if taught:
-                cfg.model.teacher.checkpoint = checkpoint
-            folder = f'runs/{folder_name(entry.name)}/seed-{seed}'
-            about = {**entry._asdict(), 'seed': seed, 'max_iters': cfg.train_cfg.max_iters}
-            RunFolder.create(work / folder, {**about, 'taught': taught}, as_text(cfg))
-            if folder not in known:
-                suite['runs'].append({'name': entry.name, 'folder': folder})
+    for folder, about, text in planned:
+        RunFolder.create(work / folder, about, text)
+        if folder not in known:
+            suite['runs'].append({'name': about['name'], 'folder': folder})
+    suite['runs'].sort(key=lambda run: run['name'] != TEACHER)  # the others wait for it
     suite['grid'].update(args.grid)
 
 
-def add_teacher(
-    suite: dict[str, Any], configs: dict[str, Config], work: Path, known: set[str]
-) -> str | None:
-    """Add the teacher's run, if the configs have a teacher; return its checkpoint."""
-    found = find_teacher(configs.values(), suite['quick'])
-    if found is None:
-        return None
-    teacher, source = found
-    folder, about = f'runs/{TEACHER}', {'name': TEACHER, 'seed': None, 'cell': {}, 'taught': False}
+def plan(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> list[Planned]:
+    """Return the runs that the command line asks for, checked against those that are there."""
+    entries = sweep(find_entries(args.config, args.methods), args.grid)
+    options, scenes = suite['options'], work / 'scenes' if suite['quick'] else None
+    configs = {entry.name: make_config(entry, options, scenes) for entry in entries}
+    if not suite['runs']:
+        check_options(options, configs.values())
+    check_same_settings(configs)
+    teachers = plan_teacher(suite, configs, work)
+
+    def plan_run(entry: Entry, seed: int) -> Planned:
+        cfg = make_config(entry, options, scenes, seed)
+        taught = 'teacher' in cfg.model
+        if taught:
+            teacher = teachers[0]
+            run = RunFolder(work / teacher.folder)
+            cfg.model.teacher.checkpoint = run.checkpoint_of(teacher.about)
+        folder = f'runs/{folder_name(entry.name)}/seed-{seed}'
+        about = {**entry._asdict(), 'seed': seed, 'max_iters': cfg.train_cfg.max_iters}
+        return Planned(folder, {**about, 'taught': taught}, as_text(cfg))
+
+    seeds = list(dict.fromkeys(args.seeds))
+    planned = [*teachers, *(plan_run(entry, seed) for seed in seeds for entry in entries)]
+    there = [
+        plan_run(entry, RunFolder(work / run['folder']).read()['seed'])
+        for run in suite['runs']
+        for entry in entries
+        if entry.name == run['name']
+    ]
+    for one in [*planned, *there]:
+        RunFolder(work / one.folder).check(one.text)
+    return planned
+
+
+def plan_teacher(suite: dict[str, Any], configs: dict[str, Config], work: Path) -> list[Planned]:
+    """Return the teacher's run, the one that is there if there is one; none without a teacher.
+
+    Raises:
+        ValueError: If the one that is there is of another teacher.
+    """
+    teacher = find_teacher(configs.values())
+    if teacher is None:
+        return []
+    folder = f'runs/{TEACHER}'
+    run, asked = RunFolder(work / folder), json.loads(json.dumps(teacher))
+    if run.exists:
+        about = run.read()
+        first = about.get('asked', asked)  # nobody noted it in the first work dirs
+        differ = sorted(key for key in {*first, *asked} if first.get(key) != asked.get(key))
+        if differ:
+            then, now = ({key: one.get(key) for key in differ} for one in (first, asked))
+            raise ValueError(
+                f'Expected the teacher that {work} was started with, {then}, but got {now}. '
+                'Compare under one teacher, or take another --work-dir.'
+            )
+        return [Planned(folder, about, run.config.read_text())]
+    about = {'name': TEACHER, 'seed': None, 'cell': {}, 'taught': False, 'asked': asked}
+    source = find_source(teacher, suite['quick'])
     if source is None:
         cfg = next(cfg for cfg in configs.values() if 'teacher' in cfg.model).copy()
         about |= {'checkpoint': teacher.pop('checkpoint'), 'config': teacher.get('config')}
@@ -118,14 +176,10 @@ def add_teacher(
         about['max_iters'] = 0
     else:
         scenes = work / 'scenes' if suite['quick'] else None
-        cfg = make_config(
-            Entry(TEACHER, str(source), {}), teacher_options(suite['options']), scenes
-        )
+        entry = Entry(TEACHER, str(source), {})
+        cfg = make_config(entry, teacher_options(suite['options']), scenes)
         about |= {'config': str(source), 'max_iters': cfg.train_cfg.max_iters}
-    run = RunFolder.create(work / folder, about, as_text(cfg))
-    if folder not in known:
-        suite['runs'].insert(0, {'name': TEACHER, 'folder': folder})
-    return run.checkpoint
+    return [Planned(folder, about, as_text(cfg))]
 
 
 def compare(args: argparse.Namespace) -> bool:
@@ -147,7 +201,6 @@ def train_all(args: argparse.Namespace, work: Path, lock: Any) -> None:
     """Bring every run of a comparison to its end."""
     register_all_modules(init_default_scope=True)
     suite = read_suite(work, args)
-    write_json(work / 'suite.json', suite)  # from here on the work dir is a comparison's
     if args.config:
         add_runs(suite, args, work)
     elif not suite['runs']:
@@ -163,24 +216,6 @@ def train_all(args: argparse.Namespace, work: Path, lock: Any) -> None:
     Work(runs, teachers[0] if teachers else None, lock, args.jobs).do()
 
 
-def read_grid(words: list[str]) -> dict[str, list]:
-    """Return the values of each setting.
-
-    Raises:
-        ValueError: If a word is not of the form setting=value,value.
-    """
-    grid = {}
-    for word in words:
-        key, _, values = word.partition('=')
-        if not key or not values:
-            raise ValueError(f'Expected --grid setting=value,value, but got {word!r}.')
-        try:
-            grid[key] = [ast.literal_eval(value) for value in values.split(',')]
-        except (ValueError, SyntaxError):
-            grid[key] = values.split(',')
-    return grid
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -189,7 +224,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', nargs='*', metavar='CONFIG', help='see above')
     add('--methods', nargs='+', default=[], help='folders of configs/, or all')
-    add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
+    add('--seeds', nargs='+', type=int, help='default: 0')
     add('--work-dir', type=Path, default=Path('work_dirs/methods'), help='default: %(default)s')
     add('--grid', nargs='+', default=[], metavar='SETTING=A,B', help='see above')
     add('--jobs', type=int, default=1, help='processes at a time (default: 1)')
@@ -200,10 +235,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f'expected --jobs to be at least 1, but got {args.jobs}')
-    if not args.config and args.methods:
-        if not args.quick:
-            parser.error('expected a CONFIG that names the row of --methods')
+    if args.quick and args.methods and not args.config:
         args.config = [str(ROOT / QUICK_CONFIG)]
+    planning = ('methods', 'seeds', 'grid', 'cfg_options', 'quick')
+    given = [f'--{word.replace("_", "-")}' for word in planning if getattr(args, word)]
+    if given and not args.config:
+        parser.error(
+            f'expected a CONFIG with {", ".join(given)}, but got none; without one, a comparison '
+            'goes on as it was planned, and --work-dir, --jobs and --retry are all there is to say'
+        )
+    args.seeds = args.seeds or [0]
     return args
 
 
@@ -213,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args.grid = read_grid(args.grid)
         return 0 if compare(args) else 1
-    except (FileNotFoundError, PhaseError, ValueError) as error:
+    except (OSError, PhaseError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

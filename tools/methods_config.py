@@ -1,13 +1,14 @@
 """What a run of a comparison trains: the config of its method, its seed, and nothing else changed.
 
 Options of the command line reach every config where it has the place they name: those of the
-student (`model.student...`) the one network of a baseline too, those of the teacher, of peers and
-of `distill` only the configs that have them.
+student (`model.student...`) the one network of a baseline too, those of the teacher, of peers, of
+`distill` and other arguments of a distiller only the configs that have them.
 """
 
 import copy
 import re
 from collections.abc import Iterable
+from inspect import signature
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -18,13 +19,18 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from demo import Scale, shrink
 from methods_plan import ROOT, Entry, is_alone, read_config
 from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
 
 from balkd_seg.distillers.model_config import resolve_model_config
 
 QUICK = Scale(4, 2, (96, 48), (32, 64), 2, dict(teacher=4, student=4))
-SAME = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'optim_wrapper',
-        'param_scheduler', 'train_cfg')  # fmt: skip
-_DISTILLERS_ONLY = ('model.teacher.', 'model.peers.', 'model.distill.')
+# what the Runner reads of a config, but the model, and what only names, logs and shows
+SAME = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'optim_wrapper', 'param_scheduler',
+        'auto_scale_lr', 'train_cfg', 'val_cfg', 'test_cfg', 'val_evaluator', 'test_evaluator',
+        'default_hooks', 'custom_hooks', 'load_from', 'env_cfg', 'randomness', 'default_scope',
+        'model_wrapper_cfg')  # fmt: skip
+READ = {*signature(Runner).parameters, *SAME}
 
 
 def make_config(
@@ -37,11 +43,23 @@ def make_config(
         options: Of the command line.
         scenes: With --quick, where toy scenes lie.
         seed: Of the run.
+
+    Raises:
+        ValueError: If it is not for one process, or not trained by iterations.
     """
     cfg = read_config(entry.config)
     if scenes is not None:
         _make_quick(cfg, scenes)
+    else:
+        _check_batch(Path(entry.config), options)
     cfg.merge_from_dict(fitting(options, cfg))
+    schedule = cfg.get('train_cfg') or {}
+    if 'max_iters' not in schedule or 'max_epochs' in schedule:
+        raise ValueError(
+            'Expected a schedule by iterations, train_cfg with max_iters and no max_epochs, but '
+            f'{entry.config} has {dict(schedule)}. Give it a schedule such as mmseg::_base_/'
+            'schedules/schedule_40k.py.'
+        )
     cfg.merge_from_dict({f'model.distill.0.{key}': value for key, value in entry.cell.items()})
     if seed is not None:
         cfg.merge_from_dict({'randomness.seed': seed})
@@ -66,19 +84,46 @@ def _make_quick(cfg: Config, scenes: Path) -> None:
     cfg.default_hooks.checkpoint.interval, cfg.default_hooks.logger.interval = 2, 1
 
 
+def _check_batch(config: Path, options: dict[str, Any]) -> None:
+    """Raise ValueError if a config is for several GPUs: a run is one process."""
+    found = re.search(r'_(\d+)xb(\d+)-', config.stem)
+    gpus, images = map(int, found.groups()) if found else (1, 0)
+    if gpus > 1 and 'train_dataloader.batch_size' not in options:
+        raise ValueError(
+            f'Expected a config for one process, but {config.name} is for {gpus} of {images} '
+            f'images each and would train on {images} a step. Give --cfg-options '
+            f'train_dataloader.batch_size={gpus * images}.'
+        )
+
+
+def own_words(option: str, cfg: Config) -> str | None:
+    """Return what a config calls an option, or None if it has no place for it."""
+    if is_alone(cfg):
+        option = re.sub(r'^model\.student\.', 'model.', option)
+    first, _, rest = option.partition('.')
+    if first != 'model':
+        return option if first in cfg or first in READ else None
+    network = MODELS.get(cfg.model.type)
+    arguments = signature(network).parameters if network else ()
+    place = rest.partition('.')[0]
+    return option if place in cfg.model or place in arguments else None
+
+
 def fitting(options: dict[str, Any], cfg: Config) -> dict[str, Any]:
     """Return the options that a config has a place for, in its own words."""
-    if not is_alone(cfg):
-        return {
-            key: value
-            for key, value in options.items()
-            if not key.startswith(_DISTILLERS_ONLY) or key.split('.')[1] in cfg.model
-        }
-    return {
-        re.sub(r'^model\.student\.', 'model.', key): value
-        for key, value in options.items()
-        if not key.startswith(_DISTILLERS_ONLY)
-    }
+    own = {own_words(option, cfg): value for option, value in options.items()}
+    return {option: value for option, value in own.items() if option is not None}
+
+
+def check_options(options: dict[str, Any], configs: Iterable[Config]) -> None:
+    """Raise ValueError if an option has no place in any config."""
+    configs = list(configs)
+    lost = [key for key in options if all(own_words(key, cfg) is None for cfg in configs)]
+    if lost:
+        raise ValueError(
+            'Expected every one of --cfg-options to have a place in one of the configs, but '
+            f'{", ".join(lost)} has none. The student is model.student, also where it is alone.'
+        )
 
 
 def miou_key(cfg: Config) -> str:
@@ -96,6 +141,34 @@ def as_text(cfg: Config) -> str:
     return '\n'.join([*lines, ''])
 
 
+def _metrics(evaluator: Any) -> list[dict]:
+    """Return the metrics of the student that may choose the best checkpoint."""
+    found = []
+    for one in [evaluator] if isinstance(evaluator, dict) else evaluator or []:
+        if one['type'] == 'NetworksMetric':
+            found += _metrics(one['metric'])
+        elif one['type'] != 'CalibrationMetric':
+            found.append(one)
+    return found
+
+
+def settings(cfg: Config) -> dict[str, Any]:
+    """Return what has to be the same for every method, by its place in the config."""
+    found = {key: copy.deepcopy(cfg.get(key)) for key in SAME}
+    for key in ('val_evaluator', 'test_evaluator'):
+        found[key] = _metrics(found[key])
+    # ours write what distillers have beside the student, or look on
+    ours = ('Distill', 'CheckData')
+    hooks = found['custom_hooks'] or []
+    found['custom_hooks'] = [hook for hook in hooks if not str(hook['type']).startswith(ours)]
+    found['default_hooks'].checkpoint.pop('save_best', None)  # the name alone, see miou_key
+    found['randomness'] = {k: v for k, v in (found['randomness'] or {}).items() if k != 'seed'}
+    network = resolve_model_config(cfg.model.get('student', cfg.model), 'student')
+    images = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
+    network.setdefault('data_preprocessor', images)
+    return {**found, 'model.student': network}
+
+
 def check_same_settings(configs: dict[str, Config]) -> None:
     """Raise ValueError unless all differ from the first in nothing but the method.
 
@@ -103,11 +176,10 @@ def check_same_settings(configs: dict[str, Config]) -> None:
         configs: By name; the first is the student alone.
     """
     (first, alone), *others = configs.items()
-    network = resolve_model_config(alone.model, 'student')
+    expected = settings(alone)
     for name, cfg in others:
-        differ = [key for key in SAME if cfg.get(key) != alone.get(key)]
-        if resolve_model_config(cfg.model.student, 'student') != network:
-            differ.append('model.student')
+        found = settings(cfg)
+        differ = [key for key in expected if found[key] != expected[key]]
         if differ:
             raise ValueError(
                 f'Expected {name} and {first} to differ in the method alone, but '
@@ -116,15 +188,11 @@ def check_same_settings(configs: dict[str, Config]) -> None:
             )
 
 
-def find_teacher(configs: Iterable[Config], quick: bool) -> tuple[dict, Path | None] | None:
-    """Return the teacher of the configs, and the config to train it with unless it is there.
-
-    Returns:
-        None if no config has a frozen teacher.
+def find_teacher(configs: Iterable[Config]) -> dict[str, Any] | None:
+    """Return the teacher of the configs, or None if none has a frozen teacher.
 
     Raises:
         ValueError: If there is more than one.
-        FileNotFoundError: If its checkpoint is missing and belongs to no known config.
     """
     teachers = [cfg.model.teacher.to_dict() for cfg in configs if 'teacher' in cfg.model]
     if not teachers:
@@ -135,9 +203,18 @@ def find_teacher(configs: Iterable[Config], quick: bool) -> tuple[dict, Path | N
             f'Expected one teacher for all methods, but got several: {", ".join(found)}. Compare '
             'under one teacher at a time.'
         )
-    path = str(teachers[0].get('checkpoint'))
+    return teachers[0]
+
+
+def find_source(teacher: dict[str, Any], quick: bool) -> Path | None:
+    """Return the config to train a teacher with, or None if its checkpoint is there.
+
+    Raises:
+        FileNotFoundError: If its checkpoint is missing and belongs to no known config.
+    """
+    path = str(teacher.get('checkpoint'))
     if not quick and (re.match(r'https?://', path) or Path(path).is_file()):
-        return teachers[0], None
+        return None
     match = re.fullmatch(r'work_dirs/([^/]+)/iter_\d+\.pth', path)
     sources = list((ROOT / 'configs').glob(f'*/{match[1]}.py')) if match else []
     if not sources:
@@ -146,7 +223,7 @@ def find_teacher(configs: Iterable[Config], quick: bool) -> tuple[dict, Path | N
             'config in configs/ of that name to train it with. Give '
             '--cfg-options model.teacher.checkpoint=PATH.'
         )
-    return teachers[0], sources[0]
+    return sources[0]
 
 
 def teacher_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a run's log and telemetry say over its iterations, in few enough points to keep."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,8 +50,19 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(there) if there else None
 
 
-def telemetry(file: Path) -> dict[str, dict[str, list[float | None]]]:
-    """Return columns of telemetry by term, under its name with the learner's in front if a peer's.
+def finite(content: Any) -> Any:
+    """Return the same with None for every number that is infinite or none."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def telemetry(file: Path) -> dict[str, dict[str, Any]]:
+    """Return columns of telemetry by term, and who learns from whom.
+
+    A term stands under its name, with the learner's in front if that is a peer.
 
     Args:
         file: What `DistillTelemetryHook` wrote; may be missing or end in half a line.
@@ -59,11 +71,14 @@ def telemetry(file: Path) -> dict[str, dict[str, list[float | None]]]:
         return {}
     lines = [line for line in file.read_text().splitlines(keepends=True) if line.endswith('\n')]
     terms: dict[str, list[list[float | None]]] = {}
+    who: dict[str, dict[str, Any]] = {}
     for line in map(json.loads, lines):
         peer = '' if line['learner'] == 'student' else f'{line["learner"]}.'
-        row = [line['step'], *(line[key] for key in WATCHED)]
-        terms.setdefault(f'{peer}{line["loss_name"]}', []).append(row)
+        name, row = f'{peer}{line["loss_name"]}', [line['step'], *(line[key] for key in WATCHED)]
+        terms.setdefault(name, []).append(finite(row))
+        who[name] = {'learner': line['learner'], 'source': line['source']}
+    columns = ('step', *WATCHED)
     return {
-        name: dict(zip(('step', *WATCHED), map(list, zip(*thin(rows), strict=True)), strict=True))
+        name: who[name] | dict(zip(columns, map(list, zip(*thin(rows), strict=True)), strict=True))
         for name, rows in terms.items()
     }

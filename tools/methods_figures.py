@@ -2,8 +2,8 @@
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -25,7 +25,15 @@ STYLE = {
 WIDTH, HEIGHT = 4.4, 3.2
 LEGEND_ROW, LONG_NAME = 0.22, 18
 _FIXED = {ALONE: '#4b5563', TEACHER: '#000000'}
-Curve = Callable[[dict[str, Any]], Sequence[Sequence[float]]]
+
+
+class Series(NamedTuple):
+    """A line of a figure: pairs (iteration, value) of each run it is the mean of."""
+
+    label: str
+    colour: Any
+    curves: Sequence[Sequence[Sequence[float]]]
+    dash: str = '-'
 
 
 def colours(names: Iterable[str]) -> dict[str, Any]:
@@ -79,33 +87,24 @@ def draw_cost(methods: Sequence[dict[str, Any]], split: str) -> str:
 
 
 @mpl.rc_context(STYLE)
-def draw_curves(
-    runs: Sequence[dict[str, Any]],
-    names: Sequence[str],
-    curve: Curve,
-    log: bool = False,
-) -> str | None:
+def draw_curves(series: Iterable[Series], log: bool = False) -> str | None:
     """Draw a quantity over iterations, the mean over seeds and their range; None if there is none.
 
     Args:
-        runs: Of all methods.
-        names: Of all methods, for the colours.
-        curve: Returns pairs (iteration, value) of a run.
+        series: The curves.
         log: Whether the axis of values is logarithmic.
     """
-    found = {name: _mean_curve([curve(r) for r in runs if r['name'] == name]) for name in names}
-    shown = {name: rows for name, rows in found.items() if len(rows)}
+    found = [(one, _mean_curve(one.curves)) for one in series]
+    shown = [(one, rows) for one, rows in found if len(rows)]
     if not shown:
         return None
-    figure, axes = _axes(list(shown))
-    colour = colours(names)
-    for name, rows in shown.items():
-        steps, mean, low, high = rows.T
-        dots = 'o' if len(steps) < 8 else None
+    figure, axes = _axes([one.label for one, _ in shown])
+    for one, (steps, mean, low, high) in ((one, rows.T) for one, rows in shown):
         axes.plot(
-            steps, mean, color=colour[name], label=name, marker=dots, markersize=3, linewidth=1.5
-        )
-        axes.fill_between(steps, low, high, color=colour[name], alpha=0.15, linewidth=0)
+            steps, mean, color=one.colour, label=one.label, linestyle=one.dash, linewidth=1.5,
+            marker='o' if len(steps) < 8 else None, markersize=3,
+        )  # fmt: skip
+        axes.fill_between(steps, low, high, color=one.colour, alpha=0.15, linewidth=0)
     axes.set(xlabel='iteration')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if log:
@@ -130,12 +129,12 @@ def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
 
 
 @mpl.rc_context(STYLE)
-def draw_reliability(bins: Sequence[dict[str, list[float]]], ece: float, colour: Any) -> str:
+def draw_reliability(bins: Sequence[dict[str, list[float]]], ece: float | None, colour: Any) -> str:
     """Draw accuracy over confidence, pixels of all seeds together, and where the pixels are.
 
     Args:
         bins: Of each seed: pixels, probability and hits in bins of equal width.
-        ece: Mean over seeds, per cent.
+        ece: Mean over seeds, per cent; None if it is no number.
         colour: Of the method.
     """
     sums = [np.sum([one[key] for one in bins], 0) for key in ('pixels', 'probability', 'hits')]
@@ -149,7 +148,7 @@ def draw_reliability(bins: Sequence[dict[str, list[float]]], ece: float, colour:
     upper.bar(edges[:-1][seen], accuracy, width, align='edge', color=colour, alpha=0.25)
     upper.plot(confidence, accuracy, color=colour, marker='o', markersize=3)
     upper.set(xlim=(0, 100), ylim=(0, 100), ylabel='accuracy, %')
-    upper.text(4, 92, f'ECE {ece:.2f} %', va='top')
+    upper.text(4, 92, 'ECE -' if ece is None else f'ECE {ece:.2f} %', va='top')
     lower.stairs(100 * pixels / pixels.sum(), edges, color=colour, fill=True, alpha=0.6)
     lower.set(xlabel='confidence, %', ylabel='pixels, %')
     return as_svg(figure)

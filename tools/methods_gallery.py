@@ -22,10 +22,10 @@ LEGEND = {
 
 
 class Case(NamedTuple):
-    """An image of the gallery: what it shows, and pictures as PNG by caption."""
+    """An image of the gallery: what it shows, and kind and content of pictures by caption."""
 
     title: str
-    pictures: dict[str, bytes]
+    pictures: dict[str, tuple[str, bytes]]
 
 
 def pick_method(results: dict[str, Any]) -> str | None:
@@ -92,7 +92,7 @@ def make_palette(results: dict[str, Any]) -> np.ndarray:
 
 def make_pictures(
     gallery: Path, index: str, shown: dict[str, Path | None], palette: np.ndarray
-) -> dict[str, bytes]:
+) -> dict[str, tuple[str, bytes]]:
     """Return the pictures of one image."""
     truth = read(gallery / f'{index}_truth.png')
     image = cv2.imread(str(gallery / f'{index}_image.png'))
@@ -101,7 +101,7 @@ def make_pictures(
     pictures |= {name: palette[labels] for name, labels in maps.items()}
     *_, theirs, ours = maps.values()
     pictures['where they differ'] = disagreement(truth, theirs, ours)
-    return {name: encode(picture) for name, picture in pictures.items()}
+    return {name: encode(picture, photo=name == 'image') for name, picture in pictures.items()}
 
 
 def disagreement(truth: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
@@ -116,11 +116,14 @@ def disagreement(truth: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.
     return picture
 
 
-def encode(picture: np.ndarray) -> bytes:
-    """Return a picture as a PNG."""
-    done, encoded = cv2.imencode('.png', picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+def encode(picture: np.ndarray, photo: bool) -> tuple[str, bytes]:
+    """Return the kind and content of a picture: a PNG, or a JPEG of what would be large as one."""
+    kind, how = ('jpeg', [cv2.IMWRITE_JPEG_QUALITY, 85]) if photo else (
+        'png', [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    )  # fmt: skip
+    done, encoded = cv2.imencode(f'.{kind}', picture, how)
     assert done
-    return encoded.tobytes()
+    return kind, encoded.tobytes()
 
 
 def class_chips(results: dict[str, Any]) -> Sequence[tuple[str, str]]:

@@ -168,6 +168,15 @@ def cost(network: nn.Module, images: Dataset, device: str) -> dict[str, Any]:
     }
 
 
+def read_best(cfg: Config, checkpoint: Path) -> nn.Module | None:
+    """Return the network of the best checkpoint; None, and a line, if a kill left half of it."""
+    try:
+        return build_network(cfg, str(checkpoint))
+    except ValueError as error:
+        print(f'The best checkpoint is not measured. {error}', flush=True)
+        return None
+
+
 def measure(run: RunFolder, teacher_run: RunFolder | None) -> dict[str, Any]:
     """Return everything about a run."""
     cfg = Config.fromfile(run.config)
@@ -187,8 +196,9 @@ def measure(run: RunFolder, teacher_run: RunFolder | None) -> dict[str, Any]:
     result['test'] = result['val'] if same else score(network, teacher, test, workers)
     best = sorted(run.work.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)[-1:]
     if best and not best[0].stem.endswith(Path(run.checkpoint).stem):
-        network = build_network(cfg, str(best[0])).to(device)
-        result['test_of_best'] = score(network, None, test, workers)['mIoU']
+        network = read_best(cfg, best[0])
+        scores = score(network.to(device), None, test, workers) if network else {'mIoU': None}
+        result['test_of_best'] = scores['mIoU']
     else:
         result['test_of_best'] = result['test']['mIoU']
     result['card'] = torch.cuda.get_device_name() if device == 'cuda' else None

@@ -1,11 +1,14 @@
 """report.html: a comparison on one page that needs nothing but itself."""
 
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from methods_curves import mean_of
 from methods_figures import (
+    Series,
     colours,
     draw_cost,
     draw_curves,
@@ -18,23 +21,41 @@ from methods_html import bullets, chips, drawing, figures, page, picture, sectio
 from methods_plan import ALONE, TEACHER
 from methods_state import DONE
 from methods_table import (
-    compared,
+    NETWORKS,
+    command,
+    difference_head,
     difference_rows,
     heads,
     machines,
+    network_rows,
     notes,
     open_runs,
     result_cells,
+    settings,
 )
+from methods_why import why
 
 LIGHT_TEXT = 0.6  # of the largest gain: from there on a cell's colour is dark
+SMALLEST_SCALE = 1.0  # points of IoU: less than that is not shown in full colour
 
 
 def difference_cell(text: str) -> str:
     """Return a cell of the table of differences, coloured by what it says."""
-    word = text.rsplit(' ', 1)[-1]
-    kind = word if word in ('better', 'worse') else ''
+    said = re.search(r'(perhaps )?(better|worse)$', text)
+    kind = said[2] if said and not said[1] else ''
     return f'<td class="{kind}">{escape(text)}</td>'
+
+
+def gains_of(runs: list[dict[str, Any]], name: str) -> list[float | None]:
+    """Return what each class gains over the student alone, the mean of the seeds both have."""
+    found: dict[str, dict[int, list]] = {
+        one: {r['seed']: r['test']['IoU'] for r in runs if r['name'] == one and r['status'] == DONE}
+        for one in (name, ALONE)
+    }
+    seeds = set(found[name]) & set(found[ALONE])
+    pairs = [zip(found[name][seed], found[ALONE][seed], strict=True) for seed in seeds]
+    by_seed = [[None if None in (b, a) else b - a for b, a in pair] for pair in pairs]
+    return [mean_of(column) for column in zip(*by_seed, strict=True)]
 
 
 def class_gains(results: dict[str, Any]) -> str:
@@ -43,18 +64,12 @@ def class_gains(results: dict[str, Any]) -> str:
     others = [name for name in methods if name not in (ALONE, TEACHER)]
     if ALONE not in methods or not others:
         return ''
-    alone = methods[ALONE]['IoU']
-    gains = {
-        name: [
-            None if a is None or b is None else b - a
-            for a, b in zip(alone, methods[name]['IoU'], strict=True)
-        ]
-        for name in others
-    }
-    largest = max((abs(x) for column in gains.values() for x in column if x is not None), default=0)
+    gains = {name: gains_of(results['runs'], name) for name in others}
+    seen = [abs(x) for column in gains.values() for x in column if x is not None]
+    largest = max([SMALLEST_SCALE, *seen])
 
     def cell(text: str) -> str:
-        if text[:1] not in '+-' or text == '-' or not largest:
+        if text[:1] not in '+-' or text == '-':
             return f'<td>{text}</td>'
         share = min(abs(float(text)) / largest, 1)
         rgb = '21,128,61' if float(text) > 0 else '185,28,28'
@@ -88,49 +103,20 @@ def reliability(results: dict[str, Any]) -> list[str]:
 
 def learning_curves(results: dict[str, Any]) -> list[str]:
     """Return the drawings of loss and val mIoU over iterations."""
-    names = [method['name'] for method in results['methods']]
+    colour = colours(method['name'] for method in results['methods'])
     labels = {
         'val': 'mIoU on val, %', 'task': "student's own loss of the main head",
         'distill': 'distillation terms, weighted',
     }  # fmt: skip
-    return [
-        drawing(draw_curves(results['runs'], names, lambda r, k=key: r['curves'][k]), label)
-        for key, label in labels.items()
-    ]
 
-
-def why(results: dict[str, Any]) -> list[str]:
-    """Return the drawings of the telemetry of each method's first term."""
-    names = [method['name'] for method in results['methods']]
-
-    def column(run: dict[str, Any], key: str, over: str | None = None) -> list[list[float]]:
-        terms = [term for name, term in run['telemetry'].items() if '.' not in name]
-        if not terms:
-            return []
-        rows = zip(terms[0]['step'], terms[0][key], terms[0][over or 'step'], strict=True)
+    def series(key: str) -> list[Series]:
+        runs = results['runs']
         return [
-            [step, value / below if over else value]
-            for step, value, below in rows
-            if value is not None and below
+            Series(name, colour[name], [r['curves'][key] for r in runs if r['name'] == name])
+            for name in colour
         ]
 
-    shown = {
-        'forward part KL(teacher‖student), nats': ('forward', None),
-        'reverse part KL(student‖teacher), nats': ('reverse', None),
-        'gradient norm, distillation term / task loss': ('gradient', 'task_gradient'),
-        'entropy of the student, nats': ('student_entropy', None),
-        'entropy of the teacher, nats': ('teacher_entropy', None),
-        'share of pixels where both agree': ('agreement', None),
-        'share of pixels where the teacher is wrong': ('teacher_wrong', None),
-        'share of pixels where the student is wrong': ('student_wrong', None),
-    }
-    return [
-        drawing(
-            draw_curves(results['runs'], names, lambda r, k=keys: column(r, *k), log='/' in label),
-            label,
-        )
-        for label, keys in shown.items()
-    ]
+    return [drawing(draw_curves(series(key)), label) for key, label in labels.items()]
 
 
 def gallery(work: Path, results: dict[str, Any]) -> list[str]:
@@ -142,7 +128,7 @@ def gallery(work: Path, results: dict[str, Any]) -> list[str]:
     legend = [chips(labels), chips(LEGEND.items())]
     return legend + [
         f'<h3>{escape(case.title)}</h3><div class="case">'
-        + ''.join(picture(png, 'png', name) for name, png in case.pictures.items())
+        + ''.join(picture(data, kind, name) for name, (kind, data) in case.pictures.items())
         + '</div>'
         for case in cases
     ]
@@ -171,8 +157,12 @@ def unfinished(results: dict[str, Any]) -> list[str]:
 def differences(results: dict[str, Any]) -> str:
     """Return the table of paired differences, nothing if there are none."""
     rows = difference_rows(results)
-    head = ['method', 'against', *compared(results).values()]
-    return table(head, rows, difference_cell, 'words') if rows else ''
+    return table(difference_head(results), rows, difference_cell, 'words') if rows else ''
+
+
+def setting_parts(results: dict[str, Any]) -> list[str]:
+    """Return the command that repeats the comparison, and what it trains."""
+    return [f'<pre>{escape(command(results))}</pre>', bullets(settings(results))]
 
 
 def write_page(file: Path, work: Path, results: dict[str, Any]) -> None:
@@ -186,13 +176,15 @@ def write_page(file: Path, work: Path, results: dict[str, Any]) -> None:
         bullets(line.strip('*') for line in notes(results)),
         section('Runs that are not done', *unfinished(results)),
         section('Paired differences', differences(results)),
+        section('Deployed networks', table(NETWORKS, network_rows(results))),
         section('mIoU against training cost', figures([cost])),
         section(gains, class_gains(results)),
         section('Sweep', figures(heat_maps(results))),
         section(f'Reliability on {split}', figures(reliability(results), 'small')),
         section('Learning curves', figures(learning_curves(results))),
-        section('Why it helps or not', figures(why(results))),
+        section('Why it helps or not', *why(results)),
         section('Validation images: greatest gains and losses', *gallery(work, results)),
+        section('Settings', *setting_parts(results)),
         section('Measured on', bullets(machines(results))),
     ]
     file.write_text(page('Comparison of methods', body))

@@ -4,6 +4,7 @@ A config is called `{method}_{models}_{schedule}_{data}.py` and lies in the fold
 Models are `teacher-to-student`, `teacher-with-student`, or the one network of a baseline.
 """
 
+import ast
 import copy
 import itertools
 from collections.abc import Sequence
@@ -158,6 +159,24 @@ def find_entries(configs: Sequence[str], methods: Sequence[str]) -> list[Entry]:
     names = [n if shown.count(n) == 1 else f.stem for n, f in zip(shown, others, strict=True)]
     pairs = [(ALONE, alone[0]), *zip(names, others, strict=True)]
     return [Entry(name, str(file), {}) for name, file in pairs]
+
+
+def read_grid(words: list[str]) -> dict[str, list]:
+    """Return the values of each setting.
+
+    Raises:
+        ValueError: If a word is not of the form setting=value,value.
+    """
+    grid = {}
+    for word in words:
+        key, _, values = word.partition('=')
+        if not key or not values:
+            raise ValueError(f'Expected --grid setting=value,value, but got {word!r}.')
+        try:
+            grid[key] = [ast.literal_eval(value) for value in values.split(',')]
+        except (ValueError, SyntaxError):
+            grid[key] = values.split(',')
+    return grid
 
 
 def sweep(entries: Sequence[Entry], grid: dict[str, list]) -> list[Entry]:

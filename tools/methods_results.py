@@ -1,14 +1,20 @@
 """Everything that a comparison found, as one dict: report.json."""
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from methods_curves import curves, mean_of, telemetry
+import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
+
+# isort: split
+from methods_curves import curves, finite, mean_of, telemetry
 from methods_plan import ALONE, ROOT, TEACHER
 from methods_state import DONE, RunFolder
-from methods_statistics import paired_difference, summarise
+from methods_statistics import paired_difference, put_into_words, summarise
+from mmengine.config import Config
+from mmseg.registry import MODELS
 
 # name: whether less is better
 SCORES = {'val': False, 'val_best': False, 'test': False, 'ECE': True, 'NLL': True}
@@ -34,11 +40,12 @@ def collect(work: Path) -> dict[str, Any]:
             for other in references
             if method['name'] not in (other, ALONE, TEACHER)
         }
+    for key, lower_is_better in SCORES.items():
+        found = [one[key] for method in methods for one in method['against'].values()]
+        put_into_words(found, lower_is_better)
     return {
-        'options': suite['options'],
-        'quick': suite['quick'],
-        'jobs': suite['jobs'],
-        'grid': suite['grid'],
+        **{key: suite[key] for key in ('options', 'quick', 'jobs', 'grid')},
+        'teacher': next((name_of_teacher(run) for run in runs if run['name'] == TEACHER), None),
         'about': [dict(text) for text in {tuple(run['about'].items()) for run in done}],
         'classes': done[0]['classes'] if done else [],
         'palette': done[0]['palette'] if done else None,
@@ -54,32 +61,61 @@ def read_run(run: RunFolder) -> dict[str, Any]:
     config = Path(result['config'] or '')
     if config.is_relative_to(ROOT):
         result['config'] = str(config.relative_to(ROOT))
+    if 'checkpoint' in result:  # loaded: nothing of a config was trained
+        result['config'] = None
+    result['terms'] = read_terms(run.config)
     log = run.log()
-    result['curves'] = curves(log)
+    result['curves'] = finite(curves(log))
     result['telemetry'] = telemetry(run.work / 'telemetry.jsonl')
     if result['status'] != DONE:
         return result
-    measured = json.loads(run.measured.read_text())
+    measured = finite(json.loads(run.measured.read_text()))
     result.update({key: measured[key] for key in ('classes', 'palette', 'cost', 'test_is_val')})
     result.update({split: measured[split] for split in ('val', 'test')})
     result['about'] = {key: measured[key] for key in ABOUT if key != 'date'}
-    seen = [miou for _, miou in result['curves']['val']]
     attempts = [one for one in result['attempts'] if one['step'] == 'train']
     memory = [entry['memory'] for entry in log if 'memory' in entry]
     rss = [one['max_rss_mb'] for one in attempts if one['max_rss_mb']]
+    val, test = result['val'], result['test']
+    seen = [*(miou for _, miou in result['curves']['val']), val['mIoU']]
     result['scores'] = {
-        'val': measured['val']['mIoU'],
-        'val_best': max([*seen, measured['val']['mIoU']]),
-        'test': measured['test']['mIoU'],
+        'val': val['mIoU'],
+        'val_best': max((miou for miou in seen if miou is not None), default=None),
+        'test': test['mIoU'],
         'test_of_best': measured['test_of_best'],
-        'ECE': measured['test']['ECE'],
-        'NLL': measured['test']['NLL'],
-        'agreement': measured['val']['agreement'],
+        'ECE': test['ECE'],
+        'NLL': test['NLL'],
+        'agreement': val['agreement'],
         'seconds': result['curves']['seconds'],
         'memory_mb': max(memory or rss, default=None),
         'latency_ms': measured['cost']['latency_ms']['median'],
     }
     return result
+
+
+def name_of_teacher(run: dict[str, Any]) -> str:
+    """Return where the teacher's weights came from."""
+    return run.get('checkpoint') or f'{run["config"]}, {run["max_iters"]} iterations'
+
+
+def read_terms(config: Path) -> list[dict[str, Any]]:
+    """Return what the entries of `distill` of a config are called, compare, and where."""
+    model = Config.fromfile(config).get('model', {})
+    networks = ['student', *model.get('peers', {}), *(['teacher'] if 'teacher' in model else [])]
+    terms = []
+    for entry in model.get('distill', []):
+        loss = MODELS.get(entry.type)
+        named = inspect.signature(loss).parameters.get('loss_name')
+        learner = entry.get('learner', 'student')
+        terms.append({
+            'type': entry.type,
+            'loss_name': entry.get('loss_name', named.default if named else ''),
+            'learner': learner,
+            'source': entry.get('source') or next(n for n in networks if n != learner),
+            'student_tap': entry.get('student_tap', 'logits'),
+            'teacher_tap': entry.get('teacher_tap', 'logits'),
+        })  # fmt: skip
+    return terms
 
 
 def summarise_method(runs: Sequence[dict]) -> dict[str, Any]:
@@ -96,6 +132,8 @@ def summarise_method(runs: Sequence[dict]) -> dict[str, Any]:
         'config': runs[0]['config'],
         'cell': runs[0]['cell'],
         'planned': len(runs),
+        'finished': len(done),
+        'terms': runs[0]['terms'],
         'failed': [run['seed'] for run in runs if run['status'] == 'failed'],
         'by_seed': values,
         **{key: summarise(list(by_seed.values())) for key, by_seed in values.items()},
@@ -109,4 +147,4 @@ def summarise_method(runs: Sequence[dict]) -> dict[str, Any]:
 def compare(method: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Return the paired differences of a method to another."""
     ours, theirs = method['by_seed'], other['by_seed']
-    return {key: paired_difference(ours[key], theirs[key], less) for key, less in SCORES.items()}
+    return {key: paired_difference(ours[key], theirs[key]) for key in SCORES}

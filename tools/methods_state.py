@@ -69,6 +69,20 @@ class RunFolder:
         self.config, self.work = path / 'config.py', path / 'train'
         self.measured = path / 'measured.json'
 
+    @property
+    def exists(self) -> bool:
+        """Whether it was made; a command killed meanwhile leaves a part."""
+        return self.config.exists() and (self.path / 'run.json').exists()
+
+    def check(self, config: str) -> None:
+        """Raise ValueError if the run is there and trains something else."""
+        if self.exists and self.config.read_text() != config:
+            raise ValueError(
+                f'Expected the settings of {self.path} to be those it was started with, as all '
+                'seeds of a method are compared as one, but they changed since. Compare with '
+                f'{self.config}; undo the change or take another --work-dir.'
+            )
+
     @classmethod
     def create(cls, path: Path, about: dict[str, Any], config: str) -> 'RunFolder':
         """Make a run, or accept the one that is there if it trains the same.
@@ -77,12 +91,8 @@ class RunFolder:
             ValueError: If it trains something else.
         """
         run = cls(path)
-        if run.config.exists() and (path / 'run.json').exists():
-            if run.config.read_text() != config:
-                raise ValueError(
-                    f'Expected the settings of {path} to be those it was started with, but they '
-                    f'changed since. Compare with {run.config}; take another --work-dir.'
-                )
+        if run.exists:
+            run.check(config)
             return run
         path.mkdir(parents=True, exist_ok=True)
         run.config.write_text(config)
@@ -100,7 +110,10 @@ class RunFolder:
     @property
     def checkpoint(self) -> str:
         """The last checkpoint, which a finished run is measured by."""
-        about = self.read()
+        return self.checkpoint_of(self.read())
+
+    def checkpoint_of(self, about: dict[str, Any]) -> str:
+        """Return the last checkpoint, from what run.json says or will say."""
         return about.get('checkpoint') or str(self.work / f'iter_{about["max_iters"]}.pth')
 
     @property

@@ -1,18 +1,21 @@
 """report.md: the tables of a comparison in plain Markdown."""
 
+import shlex
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from methods_plan import TEACHER
 from methods_state import DONE, FAILED
+from methods_statistics import LEVEL
 
 DIGITS = {'NLL': 4, 'seconds': 3, 'memory_mb': 0, 'latency_ms': 1}
 HEADS = {
     'val': 'mIoU val', 'val_best': 'best val', 'test': 'mIoU test', 'ECE': 'ECE %', 'NLL': 'NLL',
     'agreement': 'agreement %', 'seconds': 's/iter', 'memory_mb': 'Mem (MB)',
-    'latency_ms': 'latency (ms)',
 }  # fmt: skip
+NETWORKS = ('network', 'parameters (M)', 'GFLOPs', 'latency (ms)', 'input')
 COMPARED = {'val': 'mIoU val', 'test': 'mIoU test', 'ECE': 'ECE %', 'NLL': 'NLL'}
 
 
@@ -32,7 +35,7 @@ def heads(results: dict[str, Any]) -> dict[str, str]:
 def result_cells(method: dict[str, Any], columns: Sequence[str]) -> list[str]:
     """Return one row of the main table, without the name."""
     cells = [spread(method[key], DIGITS.get(key, 2)) for key in columns]
-    finished = method['val']['n']
+    finished = method['finished']
     failed = f', {len(method["failed"])} failed' if method['failed'] else ''
     return [*cells, f'{finished}/{method["planned"]}{failed}']
 
@@ -47,14 +50,72 @@ def difference(one: dict[str, Any], digits: int = 2) -> str:
     return f'{text} {one["words"]}'
 
 
+def difference_head(results: dict[str, Any]) -> list[str]:
+    """Return the head of the table of paired differences."""
+    return ['method', 'against', *compared(results).values(), 'seeds']
+
+
 def difference_rows(results: dict[str, Any]) -> list[list[str]]:
     """Return the rows of the table of paired differences."""
     keys = compared(results)
     return [
-        [method['name'], other, *(difference(found[key], DIGITS.get(key, 2)) for key in keys)]
+        [
+            method['name'], other,
+            *(difference(found[key], DIGITS.get(key, 2)) for key in keys), str(found['val']['n']),
+        ]
         for method in results['methods']
         for other, found in method['against'].items()
-    ]
+    ]  # fmt: skip
+
+
+def network_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Return what the teacher and the student cost once deployed; every method's student is one."""
+    rows = []
+    for name in (TEACHER, 'student'):
+        found = [
+            run['cost']
+            for run in results['runs']
+            if run['status'] == DONE and (run['name'] == TEACHER) == (name == TEACHER)
+        ]
+        if found:
+            one, median = found[0], statistics.median(c['latency_ms']['median'] for c in found)
+            size, flops = f'{one["parameters"] / 1e6:.2f}', f'{one["flops"] / 1e9:.2f}'
+            rows.append([name, size, flops, f'{median:.1f}', 'x'.join(map(str, one['input']))])
+    return rows
+
+
+def command(results: dict[str, Any]) -> str:
+    """Return the command that makes the same comparison."""
+    methods = [method for method in results['methods'] if method['name'] != TEACHER]
+    seeds = sorted({run['seed'] for run in results['runs'] if run['seed'] is not None})
+    parts = ['python tools/benchmark_methods.py']
+    parts += dict.fromkeys(shlex.quote(method['config']) for method in methods)
+    parts.append(f'--seeds {" ".join(map(str, seeds))}')
+    if results['grid']:
+        cells = (f'{key}={_compact(values)[1:-1]}' for key, values in results['grid'].items())
+        parts.append(f'--grid {shlex.join(cells)}')
+    parts += ['--quick'] * results['quick']
+    parts += [f'--jobs {results["jobs"]}'] * (results['jobs'] > 1)
+    if results['options']:
+        options = (f'{key}={_compact(value)}' for key, value in results['options'].items())
+        parts.append(f'--cfg-options {shlex.join(options)}')
+    return ' \\\n  '.join(parts)
+
+
+def _compact(value: Any) -> str:
+    """Return a value as the command line takes it."""
+    if isinstance(value, list):
+        return f'[{",".join(map(_compact, value))}]'
+    return str(value)
+
+
+def settings(results: dict[str, Any]) -> list[str]:
+    """Return what was trained, for how long and under which teacher."""
+    runs = [run for run in results['runs'] if run['name'] != TEACHER]
+    lines = [f'{one} iterations a run' for one in sorted({run['max_iters'] for run in runs})]
+    if results['teacher']:
+        lines.append(f'teacher: {results["teacher"]}')
+    return lines
 
 
 def compared(results: dict[str, Any]) -> dict[str, str]:
@@ -64,33 +125,37 @@ def compared(results: dict[str, Any]) -> dict[str, str]:
 
 def notes(results: dict[str, Any]) -> list[str]:
     """Return what a reader has to know about the numbers."""
+    count = sum(len(method['against']) for method in results['methods'])
     split = 'val (the test set of the config is its val set)' if results['test_is_val'] else 'test'
     lines = [
         f'mIoU in per cent of the last iterate; ECE, NLL and IoU of classes on {split}; agreement: '
         'share of valid val pixels where student and teacher name the same class.',
         'Mean ± standard deviation over seeds. Differences are paired by seed, with 95 % intervals '
-        "of Student's t, each for itself.",
+        "of Student's t, each for itself. better and worse hold after Holm's correction for all "
+        f'{count} comparisons of a score in this report; perhaps: only for that one by itself, as '
+        f'{LEVEL * count:.1f} of {count} would if no method made a difference.',
         's/iter: median of the training log. Mem: what mmengine logs on a GPU, else the largest '
-        'resident set of the training process. Latency: batch 1, one val image, median of 20.',
+        'resident set of the training process. Latency: batch 1, one val image, median of 20. '
+        'GFLOPs: multiplications and additions of convolutions and matrix products.',
     ]
+    if results['teacher']:
+        lines.append(
+            'All seeds share one teacher and one split of the data: intervals tell of other starts '
+            'of the student, not of other teachers.'
+        )
+    if all(len(run['curves']['val']) < 2 for run in results['runs'] if run['seed'] is not None):
+        lines.append('Validated once, at the end: best val is the last, not a choice.')
     if results['jobs'] > 1:
         lines.append(f'{results["jobs"]} processes ran at a time: times are of a shared machine.')
     if results['quick']:
         lines.append('**Toy size (--quick): only shows that everything runs.**')
-    costs = [m['cost'] for m in results['methods'] if m['cost'] and m['name'] != TEACHER]
-    if costs:
-        cost = costs[0]
-        lines.append(
-            f'Every student: {cost["parameters"] / 1e6:.2f} M parameters, '
-            f'{cost["flops"] / 1e9:.2f} GFLOPs for an input of {"x".join(map(str, cost["input"]))}.'
-        )
     return lines
 
 
 def machines(results: dict[str, Any]) -> list[str]:
     """Return where and with what the runs were measured."""
     return [
-        f'{one["card"] or one["cpu"]}, {one["threads"]} threads; Python {one["python"]}, PyTorch '
+        f'{one["card"] or one["cpu"]}, threads: {one["threads"]}; Python {one["python"]}, PyTorch '
         f'{one["torch"]}, balkd_seg {one["balkd_seg"]}, commit {one["commit"] or "unknown"}'
         for one in results['about']
     ]
@@ -128,12 +193,16 @@ def write_markdown(file: Path, results: dict[str, Any]) -> None:
     ]
     differences = difference_rows(results)
     if differences:
-        head = ['method', 'against', *compared(results).values()]
-        parts += ['## Paired differences', markdown_table(head, differences)]
+        parts += ['## Paired differences', markdown_table(difference_head(results), differences)]
+    networks = network_rows(results)
+    if networks:
+        parts += ['## Deployed networks', markdown_table(NETWORKS, networks)]
     unfinished = open_runs(results)
     if unfinished:
         parts.append('## Runs that are not done')
     for name, reason, tail in unfinished:
         parts.append(f'**{name}**: {reason}' + (f'\n\n```\n{tail.rstrip()}\n```' if tail else ''))
+    parts += ['## Settings', f'```\n{command(results)}\n```']
+    parts.append('\n'.join(f'- {line}' for line in settings(results)))
     parts += ['## Measured on', '\n'.join(f'- {line}' for line in machines(results)) or '-']
     file.write_text('\n\n'.join(parts) + '\n')

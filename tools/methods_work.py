@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import torch
+from benchmark_report import metadata
 from demo import clock
 from methods_state import DONE, FAILED, MEASURING, TRAINING, RunFolder
 
@@ -26,10 +28,15 @@ class Job:
         name: 'train' or 'test', for the log.
         command: Arguments after the interpreter.
         lock: A file that the process keeps open too.
+        slot: Which of the processes at a time it is, from 0; several GPUs are taken in turn.
     """
 
-    def __init__(self, run: RunFolder, name: str, command: list[str], lock: IO) -> None:
-        self.run, self.name, self.start = run, name, time.monotonic()
+    def __init__(self, run: RunFolder, name: str, command: list[str], lock: IO, slot: int) -> None:
+        self.run, self.name, self.slot = run, name, slot
+        self.commit, self.start = metadata(torch.get_num_threads())['commit'], time.monotonic()
+        devices, environment = cuda_devices(), dict(os.environ)
+        if len(devices) > 1:
+            environment['CUDA_VISIBLE_DEVICES'] = devices[slot % len(devices)]
         with (run.path / f'{name}.log').open('a') as log:
             print(f'$ python {" ".join(command)}', file=log, flush=True)
             self.process = subprocess.Popen(
@@ -38,6 +45,7 @@ class Job:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[lock.fileno()],
+                env=environment,
                 preexec_fn=_die_with_parent(),
             )
 
@@ -48,23 +56,36 @@ class Job:
             return False
         self.process.returncode = os.waitstatus_to_exitcode(status)
         scale = 2**20 if sys.platform == 'darwin' else 2**10
-        self._note(usage.ru_maxrss / scale)
+        self.note(usage.ru_maxrss / scale)
         return True
 
-    def stop(self) -> None:
-        """End the process and note it."""
-        self.process.terminate()
-        self.process.wait()
-        self._note(None)
-
-    def _note(self, max_rss_mb: float | None) -> None:
+    def note(self, max_rss_mb: float | None) -> None:
+        """Write down what became of the process."""
         attempt = {
             'step': self.name,
             'seconds': round(time.monotonic() - self.start, 1),
             'exit': self.process.returncode,
             'max_rss_mb': max_rss_mb,
+            'commit': self.commit,
         }
         self.run.update(attempts=[*self.run.read()['attempts'], attempt])
+
+
+def cuda_devices() -> list[str]:
+    """Return the CUDA devices that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return named.split(',')[:count] if named else [str(number) for number in range(count)]
+
+
+def stop(jobs: Sequence[Job]) -> None:
+    """End processes, all of them before a note is written: the disk may be full."""
+    for job in jobs:
+        job.process.terminate()
+    for job in jobs:
+        job.process.wait()
+    for job in jobs:
+        job.note(None)
 
 
 def _die_with_parent() -> partial | None:
@@ -80,7 +101,7 @@ class Work:
 
     Args:
         runs: In order.
-        teacher: One of them or None; the others wait for it.
+        teacher: One of them or None; what it teaches waits for it, and all measurements do.
         lock: Of the work dir.
         jobs: How many processes at a time.
     """
@@ -108,8 +129,7 @@ class Work:
                     self.progress.show([job.run for job in self.running])
                     time.sleep(POLL_SECONDS)
         finally:
-            for job in self.running:
-                job.stop()
+            stop(self.running)
 
     def _fill(self) -> None:
         """Start what can be started."""
@@ -121,15 +141,18 @@ class Work:
                 self._train(run)
 
     def _may_start(self, run: RunFolder) -> bool:
-        """Return whether the teacher is there; fail a run whose teacher failed."""
+        """Return whether a run's next step needs no teacher that is not there yet.
+
+        Fails a run whose teacher failed.
+        """
         if self.teacher is None or run is self.teacher:
             return True
-        status = self.teacher.read()['status']
-        if status == FAILED and run.read()['taught']:
+        status, taught = self.teacher.read()['status'], run.read()['taught']
+        if status == FAILED and taught:
             self.waiting.remove(run)
             self._fail(run, 'the teacher failed', '')
             return False
-        return status in (DONE, FAILED)
+        return status in (DONE, FAILED) or not (taught or run.is_trained)
 
     def _train(self, run: RunFolder) -> None:
         """Start a run's training where it stopped, or its measurement."""
@@ -139,7 +162,7 @@ class Work:
         resume = ['--resume'] if run.prepare_to_train() else []
         run.update(status=TRAINING)
         command = [str(TOOLS / 'train.py'), str(run.config), f'--work-dir={run.work}', *resume]
-        self.running.append(Job(run, 'train', command, self.lock))
+        self._start(run, 'train', command)
         self.progress.say(run, f'goes on at {run.iteration}' if resume else 'starts')
 
     def _measure(self, run: RunFolder) -> None:
@@ -147,7 +170,11 @@ class Work:
         command = [str(TOOLS / 'methods_measure.py'), str(run.path)]
         if self.teacher not in (None, run) and self.teacher.read()['status'] != FAILED:
             command.append(f'--teacher={self.teacher.path}')
-        self.running.append(Job(run, 'test', command, self.lock))
+        self._start(run, 'test', command)
+
+    def _start(self, run: RunFolder, name: str, command: list[str]) -> None:
+        slot = min(set(range(self.jobs)) - {job.slot for job in self.running})
+        self.running.append(Job(run, name, command, self.lock, slot))
 
     def _after(self, job: Job) -> None:
         """Go on with a run whose process has ended."""
@@ -157,8 +184,10 @@ class Work:
         elif code:
             reason = f'signal {-code}' if code < 0 else f'exit status {code}'
             self._fail(job.run, f'{job.name} ended with {reason}', job.run.tail(job.name))
-        elif job.name == 'train':
+        elif job.name == 'train' and self._may_start(job.run):
             self._measure(job.run)
+        elif job.name == 'train':  # the agreement with the teacher is measured too
+            self.waiting.insert(0, job.run)
         else:
             job.run.update(status=DONE)
             job.run.drop_spare_checkpoints()

@@ -1,6 +1,7 @@
 """Keep what tells why distillation helps, or why not, while training goes on."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,9 @@ from balkd_seg.hooks._runner import bare_model
 from balkd_seg.metrics.logit_comparison import compare_logits
 
 FILE = 'telemetry.jsonl'
+# Factors that keep small gradients from vanishing in fp16, as a GradScaler does; the next is taken
+# where they overflow. Powers of two round nothing, and each is itself an fp16 number.
+SCALES = (2.0**15, 2.0**7, 1.0)
 
 
 @HOOKS.register_module()
@@ -39,11 +43,15 @@ class DistillTelemetryHook(Hook):
       if they act through this tensor, which they do not through the logits. `task_gradient` is
       null if the own losses do not act through it at all.
 
+    A number that is not finite is null. Losses are scaled on the way to their gradients, so that
+    mixed precision does not round small ones to 0.
+
     Nothing is run twice but the backward of the losses down to the tap, and of a term fused with
-    the task loss the term itself: a few per cent of one iteration in `interval`. Training is not
-    changed: no weight's gradient, buffer or random state is touched (a test compares weights bit
-    for bit). Terms without weight are left out. On resuming, lines beyond the checkpoint are
-    dropped. In distributed training the numbers are of the first process's share of the batch.
+    the task loss the term itself: a few per cent of one iteration in `interval`, and of attention
+    transfer up to 8.5 %. Training is not changed: no weight's gradient, buffer or random state is
+    touched (a test compares weights bit for bit). Terms without weight are left out. On resuming,
+    lines beyond the checkpoint are dropped. In distributed training the numbers are of the first
+    process's share of the batch.
 
     Does nothing where the model is no distiller.
 
@@ -154,9 +162,7 @@ class Watch:
             found = self._measure(lesson, output, target, others)
             term = lesson.term
             who = {'loss_name': term.loss_name, 'learner': term.learner, 'source': lesson.source}
-            self.lines.append(
-                {**who, **{k: None if v is None else float(v) for k, v in found.items()}}
-            )
+            self.lines.append({**who, **{key: _number(x) for key, x in found.items()}})
         self.outputs.clear()
 
     def _measure(
@@ -208,11 +214,24 @@ def _is_of(key: str, term: DistillTerm, others: tuple[str, ...]) -> bool:
 
 
 def _gradient(loss: Any, tensor: Tensor) -> Tensor | None:
-    """Return the gradient of a loss, leaving its graph as it is; None if there is none."""
+    """Return the gradient of a loss in fp32 or fp64, leaving its graph; None if there is none."""
     if not isinstance(loss, Tensor) or not loss.requires_grad or not tensor.requires_grad:
         return None
-    return torch.autograd.grad(loss, tensor, retain_graph=True, allow_unused=True)[0]
+    for scale in SCALES:
+        (gradient,) = torch.autograd.grad(
+            loss, tensor, torch.full_like(loss, scale), retain_graph=True, allow_unused=True
+        )
+        if gradient is None or gradient.isfinite().all():
+            break
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return None if gradient is None else gradient.to(dtype) / scale
 
 
 def _norm(gradient: Tensor | None) -> Tensor | None:
-    return None if gradient is None else gradient.float().norm()
+    return None if gradient is None else gradient.norm()
+
+
+def _number(value: Tensor | None) -> float | None:
+    """Return what JSON can hold: it has neither NaN nor infinity."""
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None

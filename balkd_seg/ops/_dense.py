@@ -52,7 +52,11 @@ class Pair(NamedTuple):
 
 
 def resized(values: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """Resize (N, C, h, w) bilinearly, so that a class at -inf stays out without a NaN."""
+    """Resize (N, C, h, w) bilinearly, so that a class at -inf stays out without a NaN.
+
+    Returns fp32 or fp64: half precision does not hold what stands for -inf.
+    """
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
     if values.shape[2:] != tuple(size):
         values = F.interpolate(
             values.clamp(min=FLOOR), tuple(size), mode='bilinear', align_corners=align_corners

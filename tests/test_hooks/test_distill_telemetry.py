@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 
 from balkd_seg.distillers.taps import record_taps
 from balkd_seg.hooks import DistillTelemetryHook
+from balkd_seg.hooks.distill_telemetry import _gradient
 
 KD = dict(type='PixelwiseKLLoss', loss_weight=2.0)
 LOGITS = 'decode_head.conv_seg'
@@ -176,6 +177,42 @@ def test_resuming_drops_what_will_be_written_again(make_distiller, make_batch, t
     assert found[:2] == kept
     train(model, make_batch, tmp_path, steps=1, interval=1)
     assert [line['step'] for line in lines_of(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize('slope', [1e-9, 1e-4, 1.0, 100.0, 3e4])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_gradients_neither_vanish_nor_overflow_in_half_precision(dtype, slope):
+    tap = torch.ones(8, dtype=dtype, requires_grad=True)
+    loss = (tap.float() * slope).sum()
+    for _ in range(2):  # the graph is left as it is
+        found = _gradient(loss, tap)
+        assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        torch.testing.assert_close(found, torch.full_like(found, slope), rtol=4e-3, atol=0.0)
+    loss.backward()
+    assert torch.allclose(tap.grad, torch.full_like(tap, slope))
+
+
+def test_a_gradient_of_a_half_precision_loss():
+    tap = torch.ones(8, dtype=torch.float16, requires_grad=True)
+    assert _gradient(tap.mean(), tap).tolist() == [1 / 8] * 8
+    assert _gradient(tap.mean().detach(), tap) is None
+    assert _gradient(tap.mean(), torch.ones(8, requires_grad=True)) is None
+
+
+def test_what_is_not_finite_is_null(make_distiller, make_batch, tmp_path):
+    model = make_distiller(distill=[KD])
+    model.init_weights()
+    with torch.no_grad():  # as a run that diverges
+        model.student.decode_head.conv_seg.bias.fill_(torch.nan)
+    train(model, make_batch, tmp_path, steps=1, interval=1)
+    (text,) = (tmp_path / 'telemetry.jsonl').read_text().splitlines()
+
+    def refuse(constant):
+        raise AssertionError(f'{constant} is no JSON: {text}')
+
+    line = json.loads(text, parse_constant=refuse)
+    assert line['loss'] is line['gradient'] is line['task_gradient'] is None
+    assert line['teacher_entropy'] > 0
 
 
 @pytest.mark.parametrize('interval', [0, -1, 2.5])

@@ -75,6 +75,21 @@ def test_against_a_formula_of_its_own():
     assert result.agreement.ndim == 0
 
 
+@pytest.mark.parametrize('resize', ['label', 'student', 'none'])
+@pytest.mark.parametrize('wrapped', [KD, CWD, dict(type='DecoupledKLLoss')])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_is_near_the_single_of_the_same_logits(dtype, wrapped, resize):
+    student, teacher, target = make_inputs((3, 4) if resize == 'none' else (6, 4), dtype)
+    loss = build({**wrapped, 'resize': resize})
+    value, gradient = value_and_grad(loss, (student, teacher, target))
+    student = student.detach().float().requires_grad_()
+    expected, by_hand = value_and_grad(loss, (student, teacher.float(), target))
+    torch.testing.assert_close(value.float(), expected, rtol=1e-5, atol=1e-6)
+    assert gradient.dtype == dtype
+    scale = by_hand.abs().max()
+    torch.testing.assert_close(gradient.float() / scale, by_hand / scale, rtol=1e-2, atol=1e-2)
+
+
 def test_the_teacher_gets_no_gradient():
     student, teacher, target = make_inputs()
     teacher.requires_grad_()
