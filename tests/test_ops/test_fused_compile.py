@@ -61,7 +61,7 @@ def test_every_layout_is_compiled(module, form, num_tiles):
             most[one] = max(most.get(one, 0), -(-c // one.groups))
         return most
 
-    for arch in (80, 90):
+    for arch in (80, 90) if form.endswith('everything') else (90,):
         cases = [c for c in COMPILE.heaviest_cases() if (c['arch'], c['form']) == (arch, form)]
         assert fullest(c['classes'] for c in cases) == fullest(range(2, 257))
 

@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
+pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / 'tools'
 ROW = '1xb4-300_street-scenes-128x256'

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.runner import Runner
 
+pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
 ROOT = Path(__file__).parents[2]
 ROW = '1xb4-300_street-scenes-128x256'
 CAMVID = '1xb8-400_camvid-128x160'
