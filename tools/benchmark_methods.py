@@ -27,30 +27,20 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import balkd_seg
 
 # isort: split
 from demo import PhaseError, draw_scenes
-from methods_config import (
-    QUICK,
-    as_text,
-    check_options,
-    check_same_settings,
-    find_source,
-    find_teacher,
-    make_config,
-    teacher_options,
-)
-from methods_plan import ROOT, TEACHER, Entry, find_entries, read_grid, sweep
+from methods_config import QUICK
+from methods_plan import ROOT, TEACHER, read_grid
 from methods_report import write_report
-from methods_state import DONE, FAILED, WAITING, RunFolder, folder_name, hold, write_json
+from methods_runs import check_loaded, plan
+from methods_state import DONE, FAILED, WAITING, RunFolder, hold, write_json
 from methods_work import Work
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmseg.utils import register_all_modules
-
-from balkd_seg.distillers.model_config import resolve_model_config
 
 QUICK_CONFIG = 'configs/baseline/baseline_pspnet-r18-d32_1xb4-300_street-scenes-128x256.py'
 
@@ -68,7 +58,7 @@ def read_suite(work: Path, args: argparse.Namespace) -> dict[str, Any]:
         if any(not re.fullmatch(r'lock|suite\.json\.\d+', path.name) for path in work.iterdir()):
             raise ValueError(f'Expected {work} to be empty or of a comparison, but it is not.')
         about = {'version': balkd_seg.__version__, 'options': options, 'quick': args.quick}
-        return {**about, 'jobs': args.jobs, 'grid': {}, 'runs': []}
+        return {**about, 'jobs': args.jobs, 'commands': [], 'runs': []}
     suite = json.loads(file.read_text())
     if suite['version'] != balkd_seg.__version__:
         raise ValueError(
@@ -82,15 +72,7 @@ def read_suite(work: Path, args: argparse.Namespace) -> dict[str, Any]:
             f'{suite["options"]} and {suite["quick"]}, but got {options} and {args.quick}. Take '
             'another --work-dir.'
         )
-    return {**suite, 'jobs': max(args.jobs, suite['jobs'])}
-
-
-class Planned(NamedTuple):
-    """A run before it is made: its folder below the work dir, its run.json and its config."""
-
-    folder: str
-    about: dict[str, Any]
-    text: str
+    return {'commands': [], **suite, 'jobs': max(args.jobs, suite['jobs'])}
 
 
 def add_runs(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> None:
@@ -108,78 +90,9 @@ def add_runs(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> Non
         if folder not in known:
             suite['runs'].append({'name': about['name'], 'folder': folder})
     suite['runs'].sort(key=lambda run: run['name'] != TEACHER)  # the others wait for it
-    suite['grid'].update(args.grid)
-
-
-def plan(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> list[Planned]:
-    """Return the runs that the command line asks for, checked against those that are there."""
-    entries = sweep(find_entries(args.config, args.methods), args.grid)
-    options, scenes = suite['options'], work / 'scenes' if suite['quick'] else None
-    configs = {entry.name: make_config(entry, options, scenes) for entry in entries}
-    if not suite['runs']:
-        check_options(options, configs.values())
-    check_same_settings(configs)
-    teachers = plan_teacher(suite, configs, work)
-
-    def plan_run(entry: Entry, seed: int) -> Planned:
-        cfg = make_config(entry, options, scenes, seed)
-        taught = 'teacher' in cfg.model
-        if taught:
-            teacher = teachers[0]
-            run = RunFolder(work / teacher.folder)
-            cfg.model.teacher.checkpoint = run.checkpoint_of(teacher.about)
-        folder = f'runs/{folder_name(entry.name)}/seed-{seed}'
-        about = {**entry._asdict(), 'seed': seed, 'max_iters': cfg.train_cfg.max_iters}
-        return Planned(folder, {**about, 'taught': taught}, as_text(cfg))
-
-    seeds = list(dict.fromkeys(args.seeds))
-    planned = [*teachers, *(plan_run(entry, seed) for seed in seeds for entry in entries)]
-    there = [
-        plan_run(entry, RunFolder(work / run['folder']).read()['seed'])
-        for run in suite['runs']
-        for entry in entries
-        if entry.name == run['name']
-    ]
-    for one in [*planned, *there]:
-        RunFolder(work / one.folder).check(one.text)
-    return planned
-
-
-def plan_teacher(suite: dict[str, Any], configs: dict[str, Config], work: Path) -> list[Planned]:
-    """Return the teacher's run, the one that is there if there is one; none without a teacher.
-
-    Raises:
-        ValueError: If the one that is there is of another teacher.
-    """
-    teacher = find_teacher(configs.values())
-    if teacher is None:
-        return []
-    folder = f'runs/{TEACHER}'
-    run, asked = RunFolder(work / folder), json.loads(json.dumps(teacher))
-    if run.exists:
-        about = run.read()
-        first = about.get('asked', asked)  # nobody noted it in the first work dirs
-        differ = sorted(key for key in {*first, *asked} if first.get(key) != asked.get(key))
-        if differ:
-            then, now = ({key: one.get(key) for key in differ} for one in (first, asked))
-            raise ValueError(
-                f'Expected the teacher that {work} was started with, {then}, but got {now}. '
-                'Compare under one teacher, or take another --work-dir.'
-            )
-        return [Planned(folder, about, run.config.read_text())]
-    about = {'name': TEACHER, 'seed': None, 'cell': {}, 'taught': False, 'asked': asked}
-    source = find_source(teacher, suite['quick'])
-    if source is None:
-        cfg = next(cfg for cfg in configs.values() if 'teacher' in cfg.model).copy()
-        about |= {'checkpoint': teacher.pop('checkpoint'), 'config': teacher.get('config')}
-        cfg.model = resolve_model_config(teacher, TEACHER)
-        about['max_iters'] = 0
-    else:
-        scenes = work / 'scenes' if suite['quick'] else None
-        entry = Entry(TEACHER, str(source), {})
-        cfg = make_config(entry, teacher_options(suite['options']), scenes)
-        about |= {'config': str(source), 'max_iters': cfg.train_cfg.max_iters}
-    return [Planned(folder, about, as_text(cfg))]
+    configs = dict.fromkeys(one.about['config'] for one in planned if one.about['name'] != TEACHER)
+    command = {'configs': list(configs), 'seeds': args.seeds, 'grid': args.grid}
+    suite['commands'] += [command] * (command not in suite['commands'])
 
 
 def compare(args: argparse.Namespace) -> bool:
@@ -201,6 +114,7 @@ def train_all(args: argparse.Namespace, work: Path, lock: Any) -> None:
     """Bring every run of a comparison to its end."""
     register_all_modules(init_default_scope=True)
     suite = read_suite(work, args)
+    check_loaded(RunFolder(work / 'runs' / TEACHER))
     if args.config:
         add_runs(suite, args, work)
     elif not suite['runs']:

@@ -63,7 +63,12 @@ def make_config(
     cfg.merge_from_dict({f'model.distill.0.{key}': value for key, value in entry.cell.items()})
     if seed is not None:
         cfg.merge_from_dict({'randomness.seed': seed})
-    hook = cfg.default_hooks.checkpoint
+    hook = cfg.get('default_hooks', {}).get('checkpoint')
+    if hook is None:
+        raise ValueError(
+            f'Expected default_hooks.checkpoint in {entry.config}, but there is none. Inherit '
+            'configs/_base_/runtime.py and a schedule, or add a CheckpointHook.'
+        )
     hook.save_best = miou_key(cfg)
     # mmengine removes the old file before it writes the new one: one alone could be lost
     hook.max_keep_ckpts = 2
@@ -105,7 +110,10 @@ def own_words(option: str, cfg: Config) -> str | None:
         return option if first in cfg or first in READ else None
     network = MODELS.get(cfg.model.type)
     arguments = signature(network).parameters if network else ()
-    place = rest.partition('.')[0]
+    place, _, below = rest.partition('.')
+    index = below.partition('.')[0]
+    if place == 'distill' and index.isdigit() and int(index) >= len(cfg.model.get(place, [])):
+        return None
     return option if place in cfg.model or place in arguments else None
 
 
@@ -117,6 +125,8 @@ def fitting(options: dict[str, Any], cfg: Config) -> dict[str, Any]:
 
 def check_options(options: dict[str, Any], configs: Iterable[Config]) -> None:
     """Raise ValueError if an option has no place in any config."""
+    if 'randomness.seed' in options:
+        raise ValueError('Expected --seeds instead of --cfg-options randomness.seed.')
     configs = list(configs)
     lost = [key for key in options if all(own_words(key, cfg) is None for cfg in configs)]
     if lost:

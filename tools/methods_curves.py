@@ -14,11 +14,12 @@ WATCHED = ('forward', 'reverse', 'student_entropy', 'teacher_entropy', 'agreemen
            'teacher_wrong', 'student_wrong', 'loss', 'gradient', 'task_gradient')  # fmt: skip
 
 
-def curves(log: Sequence[dict]) -> dict[str, Any]:
+def curves(log: Sequence[dict], max_iters: int) -> dict[str, Any]:
     """Return losses and val mIoU by iteration, and the median seconds of an iteration.
 
     Args:
         log: Entries of mmengine's scalars.json.
+        max_iters: Iterations of a whole run.
     """
     result: dict[str, Any] = {'val': [], **{name: [] for name in LOSSES}}
     for entry in log:
@@ -33,15 +34,23 @@ def curves(log: Sequence[dict]) -> dict[str, Any]:
     times = [entry['time'] for entry in log if 'lr' in entry and 'time' in entry]
     result['seconds'] = statistics.median(times) if times else None
     for name in LOSSES:
-        result[name] = thin(result[name])
+        result[name] = thin(result[name], max_iters)
     return result
 
 
-def thin(rows: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
-    """Return at most `POINTS` rows, each the mean of neighbours; None where there is no number."""
-    size = -(-len(rows) // POINTS) or 1
-    chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return [[mean_of(column) for column in zip(*chunk, strict=True)] for chunk in chunks]
+def thin(rows: Sequence[Sequence[Any]], max_iters: int) -> list[list[float | None]]:
+    """Return at most `POINTS` rows, each the mean of those of a stretch of iterations.
+
+    Stretches are the same for every run of a method, however far it came.
+
+    Args:
+        rows: The first of each is the iteration, from 1; None where there is no number.
+        max_iters: Iterations of a whole run.
+    """
+    chunks: dict[int, list] = {}
+    for row in rows:
+        chunks.setdefault(int(row[0] * POINTS / (max_iters + 1)), []).append(row)
+    return [[mean_of(column) for column in zip(*chunk, strict=True)] for chunk in chunks.values()]
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -59,13 +68,14 @@ def finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def telemetry(file: Path) -> dict[str, dict[str, Any]]:
+def telemetry(file: Path, max_iters: int) -> dict[str, dict[str, Any]]:
     """Return columns of telemetry by term, and who learns from whom.
 
     A term stands under its name, with the learner's in front if that is a peer.
 
     Args:
         file: What `DistillTelemetryHook` wrote; may be missing or end in half a line.
+        max_iters: Iterations of a whole run.
     """
     if not file.exists():
         return {}
@@ -77,8 +87,8 @@ def telemetry(file: Path) -> dict[str, dict[str, Any]]:
         name, row = f'{peer}{line["loss_name"]}', [line['step'], *(line[key] for key in WATCHED)]
         terms.setdefault(name, []).append(finite(row))
         who[name] = {'learner': line['learner'], 'source': line['source']}
-    columns = ('step', *WATCHED)
-    return {
-        name: who[name] | dict(zip(columns, map(list, zip(*thin(rows), strict=True)), strict=True))
-        for name, rows in terms.items()
-    }
+    found = {}
+    for name, rows in terms.items():
+        columns = map(list, zip(*thin(rows, max_iters), strict=True))
+        found[name] = who[name] | dict(zip(('step', *WATCHED), columns, strict=True))
+    return found

@@ -21,6 +21,7 @@ STYLE = {
     'axes.grid': True,
     'grid.color': '#e5e7eb',
     'axes.axisbelow': True,
+    'text.parse_math': False,  # names are names
 }
 WIDTH, HEIGHT = 4.4, 3.2
 LEGEND_ROW, LONG_NAME = 0.22, 18

@@ -29,6 +29,15 @@ def grid_tables(results: dict[str, Any], split: str) -> list[GridTable]:
     return tables
 
 
+def in_order(values: Sequence[Any]) -> list[Any]:
+    """Return different values, numbers by size and others behind them."""
+
+    def key(value: Any) -> tuple:
+        return (0, value, '') if isinstance(value, (int, float)) else (1, 0, str(value))
+
+    return sorted(dict.fromkeys(values), key=key)
+
+
 def _tables_of(cells: Sequence[dict], settings: tuple[str, ...], split: str) -> list[GridTable]:
     """Return a table of the first two settings for each choice of the others."""
     first, *more = settings
@@ -38,7 +47,7 @@ def _tables_of(cells: Sequence[dict], settings: tuple[str, ...], split: str) -> 
     for choice in choices:
         own = [c for c in cells if tuple(c['cell'][key] for key in more[1:]) == choice]
         rows, columns = (
-            sorted({c['cell'][key] for c in own}) if key else [''] for key in (second, first)
+            in_order([c['cell'][key] for c in own]) if key else [''] for key in (second, first)
         )
         scores = {
             (c['cell'][second] if second else '', c['cell'][first]): c[split]['mean'] for c in own

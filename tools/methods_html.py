@@ -11,7 +11,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #111827; background: #fff;
        margin: 0 auto; padding: 1rem; max-width: 76rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-top: 1px solid #d1d5db;
      padding-top: 1rem } h3 { font-size: 1rem; margin: 1.5rem 0 .25rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
+.scroll { overflow-x: auto; margin-bottom: 1rem }
+table { border-collapse: collapse; font-size: .9rem }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid #e5e7eb; text-align: right;
          white-space: nowrap } th { background: #f3f4f6 }
 tbody th { position: sticky; left: 0; min-width: 4rem; max-width: 14rem }

@@ -19,10 +19,11 @@ from methods_gallery import LEGEND, class_chips, make_cases
 from methods_grid import grid_tables
 from methods_html import bullets, chips, drawing, figures, page, picture, section, table
 from methods_plan import ALONE, TEACHER
+from methods_results import runs_of
 from methods_state import DONE
 from methods_table import (
     NETWORKS,
-    command,
+    commands,
     difference_head,
     difference_rows,
     heads,
@@ -55,6 +56,8 @@ def gains_of(runs: list[dict[str, Any]], name: str) -> list[float | None]:
     seeds = set(found[name]) & set(found[ALONE])
     pairs = [zip(found[name][seed], found[ALONE][seed], strict=True) for seed in seeds]
     by_seed = [[None if None in (b, a) else b - a for b, a in pair] for pair in pairs]
+    if not by_seed:
+        return [None] * max((len(r['test']['IoU']) for r in runs if r['status'] == DONE), default=0)
     return [mean_of(column) for column in zip(*by_seed, strict=True)]
 
 
@@ -110,9 +113,8 @@ def learning_curves(results: dict[str, Any]) -> list[str]:
     }  # fmt: skip
 
     def series(key: str) -> list[Series]:
-        runs = results['runs']
         return [
-            Series(name, colour[name], [r['curves'][key] for r in runs if r['name'] == name])
+            Series(name, colour[name], [r['curves'][key] for r in runs_of(results, name)])
             for name in colour
         ]
 
@@ -161,8 +163,8 @@ def differences(results: dict[str, Any]) -> str:
 
 
 def setting_parts(results: dict[str, Any]) -> list[str]:
-    """Return the command that repeats the comparison, and what it trains."""
-    return [f'<pre>{escape(command(results))}</pre>', bullets(settings(results))]
+    """Return the commands that repeat the comparison, and what it trains."""
+    return [f'<pre>{escape(commands(results))}</pre>', bullets(settings(results))]
 
 
 def write_page(file: Path, work: Path, results: dict[str, Any]) -> None:

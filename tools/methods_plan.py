@@ -71,6 +71,12 @@ def find_file(config: str) -> Path:
     raise FileNotFoundError(f'Expected a config at {config}, but there is no such file.')
 
 
+def shown(config: str) -> str:
+    """Return a config's path from the root of the repository, if it lies there."""
+    path = Path(config)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else config
+
+
 def known_methods(configs: Path) -> list[str]:
     """Return the methods that a folder of configs has, from the files themselves."""
     names = (Name.of(file) for file in configs.glob('*/*.py') if file.parent.name[0] != '_')
@@ -158,7 +164,7 @@ def find_entries(configs: Sequence[str], methods: Sequence[str]) -> list[Entry]:
     shown = [getattr(Name.of(file), 'method', file.stem) for file in others]
     names = [n if shown.count(n) == 1 else f.stem for n, f in zip(shown, others, strict=True)]
     pairs = [(ALONE, alone[0]), *zip(names, others, strict=True)]
-    return [Entry(name, str(file), {}) for name, file in pairs]
+    return [Entry(name, str(file.resolve()), {}) for name, file in pairs]
 
 
 def read_grid(words: list[str]) -> dict[str, list]:
@@ -172,11 +178,16 @@ def read_grid(words: list[str]) -> dict[str, list]:
         key, _, values = word.partition('=')
         if not key or not values:
             raise ValueError(f'Expected --grid setting=value,value, but got {word!r}.')
-        try:
-            grid[key] = [ast.literal_eval(value) for value in values.split(',')]
-        except (ValueError, SyntaxError):
-            grid[key] = values.split(',')
+        grid[key] = list(dict.fromkeys(map(_literal, values.split(','))))
     return grid
+
+
+def _literal(text: str) -> Any:
+    """Return the number or the like that a word stands for, else the word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def sweep(entries: Sequence[Entry], grid: dict[str, list]) -> list[Entry]:

@@ -10,7 +10,7 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 
 # isort: split
 from methods_curves import curves, finite, mean_of, telemetry
-from methods_plan import ALONE, ROOT, TEACHER
+from methods_plan import ALONE, TEACHER
 from methods_state import DONE, RunFolder
 from methods_statistics import paired_difference, put_into_words, summarise
 from mmengine.config import Config
@@ -44,9 +44,10 @@ def collect(work: Path) -> dict[str, Any]:
         found = [one[key] for method in methods for one in method['against'].values()]
         put_into_words(found, lower_is_better)
     return {
-        **{key: suite[key] for key in ('options', 'quick', 'jobs', 'grid')},
+        **{key: suite[key] for key in ('options', 'quick', 'jobs')},
+        'commands': suite.get('commands', []),
         'teacher': next((name_of_teacher(run) for run in runs if run['name'] == TEACHER), None),
-        'about': [dict(text) for text in {tuple(run['about'].items()) for run in done}],
+        'about': [dict(text) for text in dict.fromkeys(tuple(r['about'].items()) for r in done)],
         'classes': done[0]['classes'] if done else [],
         'palette': done[0]['palette'] if done else None,
         'test_is_val': bool(done and done[0]['test_is_val']),
@@ -58,15 +59,12 @@ def collect(work: Path) -> dict[str, Any]:
 def read_run(run: RunFolder) -> dict[str, Any]:
     """Return what is known of one run."""
     result = run.read()
-    config = Path(result['config'] or '')
-    if config.is_relative_to(ROOT):
-        result['config'] = str(config.relative_to(ROOT))
     if 'checkpoint' in result:  # loaded: nothing of a config was trained
         result['config'] = None
     result['terms'] = read_terms(run.config)
     log = run.log()
-    result['curves'] = finite(curves(log))
-    result['telemetry'] = telemetry(run.work / 'telemetry.jsonl')
+    result['curves'] = finite(curves(log, result['max_iters']))
+    result['telemetry'] = telemetry(run.work / 'telemetry.jsonl', result['max_iters'])
     if result['status'] != DONE:
         return result
     measured = finite(json.loads(run.measured.read_text()))
@@ -74,6 +72,8 @@ def read_run(run: RunFolder) -> dict[str, Any]:
     result.update({split: measured[split] for split in ('val', 'test')})
     result['about'] = {key: measured[key] for key in ABOUT if key != 'date'}
     attempts = [one for one in result['attempts'] if one['step'] == 'train']
+    commits = dict.fromkeys(str(one['commit']) for one in attempts if one.get('commit'))
+    result['about']['trained'] = ', '.join(commits) or None
     memory = [entry['memory'] for entry in log if 'memory' in entry]
     rss = [one['max_rss_mb'] for one in attempts if one['max_rss_mb']]
     val, test = result['val'], result['test']
@@ -116,6 +116,12 @@ def read_terms(config: Path) -> list[dict[str, Any]]:
             'teacher_tap': entry.get('teacher_tap', 'logits'),
         })  # fmt: skip
     return terms
+
+
+def runs_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the finished runs of a method, or all while none is: those may end anywhere."""
+    runs = [run for run in results['runs'] if run['name'] == name]
+    return [run for run in runs if run['status'] == DONE] or runs
 
 
 def summarise_method(runs: Sequence[dict]) -> dict[str, Any]:

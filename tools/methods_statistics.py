@@ -87,10 +87,10 @@ def put_into_words(differences: Sequence[dict[str, Any]], lower_is_better: bool)
         >>> clear['words'], none['words']
         ('better', 'no measurable difference')
     """
-    said = [one for one in differences if one['p'] is not None]
-    corrected = iter(holm([one['p'] for one in said]))
-    for one in differences:
-        one['p_corrected'] = None if one['p'] is None else next(corrected)
+    # what has no p-value yet counts too: else words would weaken while runs come in
+    corrected = holm([1.0 if one['p'] is None else one['p'] for one in differences])
+    for one, p_value in zip(differences, corrected, strict=True):
+        one['p_corrected'] = None if one['p'] is None else p_value
         one['words'] = _words(one, lower_is_better)
 
 

@@ -84,15 +84,26 @@ def network_rows(results: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def command(results: dict[str, Any]) -> str:
-    """Return the command that makes the same comparison."""
-    methods = [method for method in results['methods'] if method['name'] != TEACHER]
-    seeds = sorted({run['seed'] for run in results['runs'] if run['seed'] is not None})
-    parts = ['python tools/benchmark_methods.py']
-    parts += dict.fromkeys(shlex.quote(method['config']) for method in methods)
-    parts.append(f'--seeds {" ".join(map(str, seeds))}')
-    if results['grid']:
-        cells = (f'{key}={_compact(values)[1:-1]}' for key, values in results['grid'].items())
+def class_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the IoU of each class, means over seeds."""
+    methods = [method for method in results['methods'] if method['IoU']]
+    rows = [
+        [label, *('-' if m['IoU'][i] is None else f'{m["IoU"][i]:.2f}' for m in methods)]
+        for i, label in enumerate(results['classes'])
+    ]
+    return ['class', *(method['name'] for method in methods)], rows
+
+
+def commands(results: dict[str, Any]) -> str:
+    """Return the commands that make the same comparison."""
+    return '\n'.join(_command(results, one) for one in results['commands'])
+
+
+def _command(results: dict[str, Any], one: dict[str, Any]) -> str:
+    parts = ['python tools/benchmark_methods.py', *map(shlex.quote, one['configs'])]
+    parts.append(f'--seeds {" ".join(map(str, one["seeds"]))}')
+    if one['grid']:
+        cells = (f'{key}={_compact(values)[1:-1]}' for key, values in one['grid'].items())
         parts.append(f'--grid {shlex.join(cells)}')
     parts += ['--quick'] * results['quick']
     parts += [f'--jobs {results["jobs"]}'] * (results['jobs'] > 1)
@@ -131,19 +142,24 @@ def notes(results: dict[str, Any]) -> list[str]:
         f'mIoU in per cent of the last iterate; ECE, NLL and IoU of classes on {split}; agreement: '
         'share of valid val pixels where student and teacher name the same class.',
         'Mean ± standard deviation over seeds. Differences are paired by seed, with 95 % intervals '
-        "of Student's t, each for itself. better and worse hold after Holm's correction for all "
-        f'{count} comparisons of a score in this report; perhaps: only for that one by itself, as '
-        f'{LEVEL * count:.1f} of {count} would if no method made a difference.',
+        "of Student's t, each for itself.",
         's/iter: median of the training log. Mem: what mmengine logs on a GPU, else the largest '
         'resident set of the training process. Latency: batch 1, one val image, median of 20. '
         'GFLOPs: multiplications and additions of convolutions and matrix products.',
     ]
+    if count:
+        lines.append(
+            f"better and worse hold after Holm's correction for all {count} comparisons of a score "
+            'in this report; perhaps: only for that one by itself, as '
+            f'{LEVEL * count:.1f} of {count} would if no method made a difference.'
+        )
     if results['teacher']:
         lines.append(
             'All seeds share one teacher and one split of the data: intervals tell of other starts '
             'of the student, not of other teachers.'
         )
-    if all(len(run['curves']['val']) < 2 for run in results['runs'] if run['seed'] is not None):
+    seen = {len(r['curves']['val']) for r in results['runs'] if r['status'] == DONE}
+    if seen - {0} == {1}:
         lines.append('Validated once, at the end: best val is the last, not a choice.')
     if results['jobs'] > 1:
         lines.append(f'{results["jobs"]} processes ran at a time: times are of a shared machine.')
@@ -156,7 +172,8 @@ def machines(results: dict[str, Any]) -> list[str]:
     """Return where and with what the runs were measured."""
     return [
         f'{one["card"] or one["cpu"]}, threads: {one["threads"]}; Python {one["python"]}, PyTorch '
-        f'{one["torch"]}, balkd_seg {one["balkd_seg"]}, commit {one["commit"] or "unknown"}'
+        f'{one["torch"]}, balkd_seg {one["balkd_seg"]}, trained at commit '
+        f'{one["trained"] or "unknown"}, measured at {one["commit"] or "unknown"}'
         for one in results['about']
     ]
 
@@ -168,8 +185,9 @@ def open_runs(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         if run['status'] == DONE:
             continue
         seed = '' if run['seed'] is None else f' seed {run["seed"]}'
-        reason = f'failed: {run["reason"]}' if run['status'] == FAILED else run['status']
-        found.append((f'{run["name"]}{seed}', reason, run.get('tail', '')))
+        failed = run['status'] == FAILED
+        reason = f'failed: {run["reason"]}' if failed else run['status']
+        found.append((f'{run["name"]}{seed}', reason, run['tail'] if failed else ''))
     return found
 
 
@@ -194,6 +212,10 @@ def write_markdown(file: Path, results: dict[str, Any]) -> None:
     differences = difference_rows(results)
     if differences:
         parts += ['## Paired differences', markdown_table(difference_head(results), differences)]
+    if results['classes']:
+        names, classes = class_rows(results)
+        split = 'val' if results['test_is_val'] else 'test'
+        parts += [f'## IoU of classes, {split}', markdown_table(names, classes)]
     networks = network_rows(results)
     if networks:
         parts += ['## Deployed networks', markdown_table(NETWORKS, networks)]
@@ -202,7 +224,7 @@ def write_markdown(file: Path, results: dict[str, Any]) -> None:
         parts.append('## Runs that are not done')
     for name, reason, tail in unfinished:
         parts.append(f'**{name}**: {reason}' + (f'\n\n```\n{tail.rstrip()}\n```' if tail else ''))
-    parts += ['## Settings', f'```\n{command(results)}\n```']
+    parts += ['## Settings', f'```\n{commands(results)}\n```']
     parts.append('\n'.join(f'- {line}' for line in settings(results)))
     parts += ['## Measured on', '\n'.join(f'- {line}' for line in machines(results)) or '-']
     file.write_text('\n\n'.join(parts) + '\n')

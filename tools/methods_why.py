@@ -6,6 +6,7 @@ from typing import Any
 
 from methods_figures import Series, colours, draw_curves
 from methods_html import drawing, figures, table
+from methods_results import runs_of
 
 DASHES = ('-', '--', ':', '-.')
 OF_LOGITS = {
@@ -67,7 +68,7 @@ def series(results: dict[str, Any], key: str | None, by_pair: bool) -> Iterator[
     names = [method['name'] for method in results['methods']]
     colour = colours(names)
     for name in names:
-        runs = [run['telemetry'] for run in results['runs'] if run['name'] == name]
+        runs = [run['telemetry'] for run in runs_of(results, name)]
         terms: dict[Any, str] = {}  # the first term of each pair, or every term
         for term, columns in ((t, c) for run in runs for t, c in run.items()):
             pair = f'{columns["learner"]} from {columns["source"]}'

@@ -47,11 +47,10 @@ class DistillTelemetryHook(Hook):
     mixed precision does not round small ones to 0.
 
     Nothing is run twice but the backward of the losses down to the tap, and of a term fused with
-    the task loss the term itself: a few per cent of one iteration in `interval`, and of attention
-    transfer up to 8.5 %. Training is not changed: no weight's gradient, buffer or random state is
-    touched (a test compares weights bit for bit). Terms without weight are left out. On resuming,
-    lines beyond the checkpoint are dropped. In distributed training the numbers are of the first
-    process's share of the batch.
+    the task loss the term itself, in one iteration of `interval`. Training is not changed: no
+    weight's gradient, buffer or random state is touched (a test compares weights bit for bit).
+    Terms without weight are left out. On resuming, lines beyond the checkpoint are dropped. In
+    distributed training the numbers are of the first process's share of the batch.
 
     Does nothing where the model is no distiller.
 

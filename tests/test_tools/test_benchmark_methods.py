@@ -113,6 +113,8 @@ def test_words_of_the_grid(load):
     assert tool.read_grid(['delta=1,2.5', 'resize=label,none']) == dict(
         delta=[1, 2.5], resize=['label', 'none']
     )
+    assert tool.read_grid(['x=None,image,1,1'])['x'] == [None, 'image', 1]
+    assert load('methods_grid').in_order([2, None, 'image', 1, 2]) == [1, 2, None, 'image']
     with pytest.raises(ValueError, match=r"setting=value,value, but got 'delta'"):
         tool.read_grid(['delta'])
 
@@ -254,12 +256,20 @@ def test_curves_of_the_student_alone(load):
         {'step': 2, 'student/mIoU': 12.0, 'teacher/mIoU': 30.0, 'time': 99.0},
         {'step': 3, 'lr': 0.1, 'time': 2.0},
     ]  # fmt: skip
-    found = load('methods_curves').curves(log)
+    found = load('methods_curves').curves(log, 3)
     assert found['task'] == [[1, 1.0], [2, 2.0]]
     assert found['distill'] == [[2, 0.5]]
     assert found['val'] == [[2, 12.0]]
     assert found['seconds'] == 2.0
-    assert load('methods_curves').thin([[i, 2 * i] for i in range(600)])[0] == [4.5, 9.0]
+
+
+def test_curves_are_thinned_alike_however_far_a_run_came(load):
+    thin = load('methods_curves').thin
+    whole = thin([[step, 2 * step] for step in range(1, 601)], 600)
+    assert len(whole) == 60
+    assert whole[0] == [5.5, 11.0]
+    assert thin([[step, 2 * step] for step in range(1, 301)], 600)[:29] == whole[:29]
+    assert thin([[20, 1.0], [40, None]], 600) == [[20, 1.0], [40, None]]
 
 
 def test_only_one_comparison_at_a_time(load, tmp_path, capsys):
@@ -484,7 +494,7 @@ def test_a_report_without_a_finished_run_tells_what_became_of_them(load, tmp_pat
     failed = state.RunFolder(tmp_path / folders[1])
     failed.update(status='failed', reason='train ended with exit status 1', tail='a <b> c\n')
     runs = [{'name': folder.split('/')[1], 'folder': folder} for folder in folders]
-    about = dict(options={}, quick=False, jobs=1, grid={}, runs=runs)
+    about = dict(options={}, quick=False, jobs=1, commands=[], runs=runs)
     state.write_json(tmp_path / 'suite.json', about)
     results = load('methods_report').write_report(tmp_path)
     assert results['methods'][1]['failed'] == [0]
@@ -528,12 +538,12 @@ def test_telemetry_is_thinned_by_term(load, tmp_path):
     ]
     text = ''.join(json.dumps(row) + '\n' for row in rows)
     (tmp_path / 'telemetry.jsonl').write_text(text + '{"half')
-    found = module.telemetry(tmp_path / 'telemetry.jsonl')
+    found = module.telemetry(tmp_path / 'telemetry.jsonl', 120)
     assert list(found) == ['loss_kd', 'teacher.loss_kd']
     assert found['loss_kd']['step'][:2] == [1.5, 3.5]
     assert len(found['loss_kd']['step']) == module.POINTS
     assert found['loss_kd']['task_gradient'][0] is None
-    assert module.telemetry(tmp_path / 'none') == {}
+    assert module.telemetry(tmp_path / 'none', 120) == {}
 
 
 def test_disagreement_has_four_colours_and_blank(load):

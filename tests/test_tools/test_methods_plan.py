@@ -95,6 +95,31 @@ def test_a_new_method_is_held_to_the_student_alone_on_disk(plan, work, tmp_path)
     assert contents(work) == before
 
 
+def test_every_command_that_planned_is_kept(plan, work):
+    plan(BASELINE)
+    plan(MUTUAL, '--seeds', 1, 2)
+    plan(MUTUAL, '--seeds', 1, 2)
+    commands = json.loads((work / 'suite.json').read_text())['commands']
+    alone, mutual = (str(Path(file).relative_to(ROOT)) for file in (BASELINE, MUTUAL))
+    assert commands == [
+        dict(configs=[alone], seeds=[0], grid={}),
+        dict(configs=[alone, mutual], seeds=[1, 2], grid={}),
+    ]
+
+
+@pytest.mark.parametrize('name', ['teacher', 'mutual'])
+def test_two_runs_of_one_name_are_refused(plan, work, tmp_path, name):
+    mine = tmp_path / f'{name}.py'
+    mine.write_text(f'_base_ = {MUTUAL!r}\n')
+    other = tmp_path / 'other' / mine.name
+    other.parent.mkdir()
+    other.write_text(mine.read_text())
+    files = [mine] if name == 'teacher' else [mine, other]
+    with pytest.raises(ValueError, match=rf'different names, but {name} is there twice.*Rename'):
+        plan(BASELINE, *files)
+    assert contents(work) == {}
+
+
 def test_another_version_is_refused(plan, work):
     plan(BASELINE)
     suite = json.loads((work / 'suite.json').read_text())
@@ -200,6 +225,27 @@ def test_arguments_of_a_distiller_reach_distillers_only(load):
     module.check_options(options, [read(f) for f in (BASELINE, KD, MUTUAL)])
 
 
+def test_an_option_of_the_second_term_reaches_who_has_one(load):
+    module, read = load('methods_config'), load('methods_plan').read_config
+    option = {'model.distill.1.loss_weight': 2.0}
+    assert module.fitting(option, read(KD)) == {}
+    assert module.fitting(option, read(MUTUAL)) == option
+
+
+def test_the_seed_is_no_option(load):
+    cfg = load('methods_plan').read_config(KD)
+    with pytest.raises(ValueError, match=r'Expected --seeds instead of'):
+        load('methods_config').check_options({'randomness.seed': 7}, [cfg])
+
+
+def test_a_config_without_checkpoints_is_refused(load, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(f'_base_ = {KD!r}\ndefault_hooks = dict(_delete_=True)\n')
+    module, plan = load('methods_config'), load('methods_plan')
+    with pytest.raises(ValueError, match=r'default_hooks\.checkpoint in .*mine\.py'):
+        module.make_config(plan.Entry('mine', str(file), {}), {}, None)
+
+
 @pytest.mark.parametrize('option', ['optim_wraper.lr', 'model.fuse_task_loss', 'model.x', 'model'])
 def test_an_option_without_a_place_is_refused(plan, work, option):
     with pytest.raises(ValueError, match=rf'place in one of the configs, but {option} has none'):
@@ -276,3 +322,9 @@ def test_a_loaded_teacher_is_the_same_for_every_method(plan, work, tmp_path):
     ):
         plan(BASELINE, other, '--seeds', 1)
     assert contents(work) == before
+    (tmp_path / 'teacher.pth').write_text('trained again')
+    for words in ([], [BASELINE, mine, '--seeds', 1]):
+        with pytest.raises(ValueError, match=r'teacher\.pth to be the file .* content changed'):
+            plan(*words)
+    (tmp_path / 'teacher.pth').write_text('')
+    plan()

@@ -73,6 +73,11 @@ def test_words_take_the_number_of_comparisons_into_account(load):
     assert words(load, [clear] + [nothing] * 20)[0] == 'perhaps better'
 
 
+def test_words_do_not_weaken_when_more_seeds_come_in(load):
+    faint, waiting = {0: 1.0, 1: 1.5, 2: 2.0}, {0: 1.0}
+    assert words(load, [faint, waiting]) == ['perhaps better', 'one seed: no statement']
+
+
 def test_equal_methods_are_rarely_called_different(load):
     """Of many reports on ten equal methods, about one in twenty may have a false word."""
     random, wrong = np.random.default_rng(0), 0
@@ -147,9 +152,10 @@ def work(load, tmp_path):
             lines = [json.dumps(line) + '\n' for line in telemetry(curves, name)]
             (run.work / 'telemetry.jsonl').write_text(''.join(lines))
             runs.append(dict(name=name, folder=folder))
-    suite = dict(
-        options={'train_cfg.val_interval': 1, 'crop': [1, 2]}, quick=False, jobs=2, grid={}
-    )
+    suite = dict(options={'train_cfg.val_interval': 1, 'crop': [1, 2]}, quick=False, jobs=2)
+    configs = [f'configs/{name}.py' for name in scores]
+    sweep = dict(configs=configs[1:2], seeds=[0], grid={'temperature': [1, 2.5]})
+    suite['commands'] = [dict(configs=configs, seeds=[0, 1, 2], grid={}), sweep]
     state.write_json(tmp_path / 'suite.json', {**suite, 'runs': runs})
     return tmp_path
 
@@ -178,10 +184,16 @@ def test_tables_name_what_was_compared(load, work):
     command = (
         'python tools/benchmark_methods.py \\\n  configs/alone.py \\\n  configs/kd.py \\\n'
         '  configs/mutual.py \\\n  --seeds 0 1 2 \\\n  --jobs 2 \\\n'
-        "  --cfg-options train_cfg.val_interval=1 'crop=[1,2]'"
+        "  --cfg-options train_cfg.val_interval=1 'crop=[1,2]'\n"
+        'python tools/benchmark_methods.py \\\n  configs/kd.py \\\n  --seeds 0 \\\n'
+        '  --grid temperature=1,2.5 \\\n'
     )
     assert command in text
     assert '2 iterations a run' in text
+    assert '| class | alone | kd | mutual |\n' in text
+    assert '| sky | 23.00 | 24.00 | 22.75 |' in text
+    assert '| bus | - | - | - |' in text
+    assert 'trained at commit unknown, measured at abc' in text
     assert "Holm's correction for all 3 comparisons" in text
     for line in ('2 iterations a run', '--seeds 0 1 2', '<td class="better">+1.00'):
         assert line in page
@@ -219,6 +231,30 @@ def test_gains_of_classes_are_of_common_seeds(load, work):
     gains = page.gains_of(results['runs'], 'kd')
     assert gains[:2] == pytest.approx([(1.1 + 0.9) / 2] * 2)
     assert gains[2] is None
+
+
+def test_without_a_common_seed_there_is_a_report_without_gains(load, work):
+    state = load('methods_state')
+    for folder in ('alone/seed-0', 'kd/seed-1', 'kd/seed-2'):
+        failure = dict(status='failed', reason='it broke', tail='<b>')
+        state.RunFolder(work / 'runs' / folder).update(**failure)
+    state.RunFolder(work / 'runs/kd/seed-1').update(status='training')  # with --retry
+    results = load('methods_report').write_report(work)
+    assert load('methods_page').gains_of(results['runs'], 'kd') == [None] * 3
+    text = (work / 'report.md').read_text()
+    assert '| kd | alone | no common seed |' in text
+    assert '**kd seed 1**: training\n\n**kd seed 2**: failed: it broke\n\n```\n<b>\n```' in text
+
+
+def test_an_unfinished_run_cuts_no_curves(load, work):
+    results = load('methods_report').write_report(work)
+    unfinished = load('methods_state').RunFolder(work / 'runs/kd/seed-1')
+    unfinished.update(status='failed', reason='', tail='')
+    lines = (unfinished.work / 'telemetry.jsonl').read_text().splitlines(keepends=True)
+    (unfinished.work / 'telemetry.jsonl').write_text(lines[0])
+    results = load('methods_report').write_report(work)
+    kd = next(s for s in load('methods_why').series(results, 'forward', True) if s.label == 'kd')
+    assert kd.curves == [[[1, 0.5], [2, 1.0]]] * 2
 
 
 def test_small_gains_are_pale(load, work):
