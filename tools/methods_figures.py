@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from methods_plan import ALONE, TEACHER
 
 STYLE = {
@@ -110,6 +110,8 @@ def draw_curves(series: Iterable[Series], log: bool = False) -> str | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if log:
         axes.set_yscale('log')
+        axes.yaxis.set_major_formatter(LogFormatter())  # plain text, not math
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     _legend(figure, axes)
     return as_svg(figure)
 

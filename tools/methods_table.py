@@ -172,8 +172,9 @@ def machines(results: dict[str, Any]) -> list[str]:
     """Return where and with what the runs were measured."""
     return [
         f'{one["card"] or one["cpu"]}, threads: {one["threads"]}; Python {one["python"]}, PyTorch '
-        f'{one["torch"]}, balkd_seg {one["balkd_seg"]}, trained at commit '
-        f'{one["trained"] or "unknown"}, measured at {one["commit"] or "unknown"}'
+        f'{one["torch"]}, balkd_seg {one["balkd_seg"]}, '
+        + (f'trained at commit {one["trained"]}, ' if one['trained'] else '')
+        + f'measured at commit {one["commit"] or "unknown"}'
         for one in results['about']
     ]
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -193,10 +194,20 @@ def test_tables_name_what_was_compared(load, work):
     assert '| class | alone | kd | mutual |\n' in text
     assert '| sky | 23.00 | 24.00 | 22.75 |' in text
     assert '| bus | - | - | - |' in text
-    assert 'trained at commit unknown, measured at abc' in text
+    assert ', measured at commit abc' in text
     assert "Holm's correction for all 3 comparisons" in text
     for line in ('2 iterations a run', '--seeds 0 1 2', '<td class="better">+1.00'):
         assert line in page
+
+
+def test_names_and_ticks_of_a_figure_are_plain_text(load):
+    figures = load('methods_figures')
+    curve = [[1, 0.6], [2, 4.0], [3, 1.1]]
+    drawn = figures.draw_curves([figures.Series('$x_1$', 'k', [curve])], log=True)
+    texts = re.findall(r'<text[^>]*>([^<]*)</text>', drawn)
+    assert texts.count('$x_1$') == 1
+    assert {'1', '2', '3', '4'} <= set(texts)
+    assert [text for text in texts if '$' in text] == ['$x_1$']
 
 
 def test_telemetry_shows_every_term_and_where_it_looks(load, work):
