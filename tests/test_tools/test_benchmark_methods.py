@@ -660,4 +660,5 @@ def check_report(work):
     page = (work / 'report.html').read_text()
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert page.count('data:image/svg+xml') >= 3 + 2 + 8
-    assert page.count('data:image/png') == 2 * 6
+    assert page.count('data:image/png') == 2 * 5
+    assert page.count('data:image/jpeg') == 2
