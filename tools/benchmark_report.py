@@ -46,10 +46,14 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return '\n'.join(lines)
 
 
+def find_commit() -> str | None:
+    """Return the commit of the tools, marked if files changed since; None outside of git."""
+    git = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty']
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
 def metadata(threads: int) -> dict[str, Any]:
     """Return what a reader needs to judge the numbers."""
-    git = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty']
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     try:
         cpu_lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -58,7 +62,7 @@ def metadata(threads: int) -> dict[str, Any]:
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
     return {
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'commit': commit or None,
+        'commit': find_commit(),
         'python': platform.python_version(),
         'torch': torch.__version__,
         'balkd_seg': version('balkd_seg'),

@@ -22,17 +22,19 @@ from methods_plan import ALONE, TEACHER
 from methods_results import runs_of
 from methods_state import DONE
 from methods_table import (
+    HEADS,
     NETWORKS,
+    available,
     commands,
     difference_head,
     difference_rows,
-    heads,
     machines,
     network_rows,
     notes,
     open_runs,
     result_cells,
     settings,
+    split_of,
 )
 from methods_why import why
 
@@ -169,7 +171,7 @@ def setting_parts(results: dict[str, Any]) -> list[str]:
 
 def write_page(file: Path, work: Path, results: dict[str, Any]) -> None:
     """Write report.html."""
-    columns, split = heads(results), 'val' if results['test_is_val'] else 'test'
+    columns, split = available(HEADS, results), split_of(results)
     rows = [[method['name'], *result_cells(method, columns)] for method in results['methods']]
     cost = drawing(draw_cost(results['methods'], split), f'mIoU on {split}')
     gains = f'Gain of each class against the student alone, IoU on {split} in points'

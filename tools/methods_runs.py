@@ -43,14 +43,13 @@ def plan(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> list[Pl
         check_options(options, configs.values())
     check_same_settings(configs)
     teachers = plan_teacher(suite, configs, work)
+    checkpoints = [RunFolder(work / one.folder).checkpoint_of(one.about) for one in teachers]
 
     def plan_run(entry: Entry, seed: int) -> Planned:
         cfg = make_config(entry, options, scenes, seed)
         taught = 'teacher' in cfg.model
         if taught:
-            teacher = teachers[0]
-            run = RunFolder(work / teacher.folder)
-            cfg.model.teacher.checkpoint = run.checkpoint_of(teacher.about)
+            cfg.model.teacher.checkpoint = checkpoints[0]
         folder = f'runs/{folder_name(entry.name)}/seed-{seed}'
         about = {**entry._asdict(), 'config': shown(entry.config), 'seed': seed}
         about['max_iters'] = cfg.train_cfg.max_iters
@@ -58,11 +57,11 @@ def plan(suite: dict[str, Any], args: argparse.Namespace, work: Path) -> list[Pl
 
     seeds = list(dict.fromkeys(args.seeds))
     planned = [*teachers, *(plan_run(entry, seed) for seed in seeds for entry in entries)]
+    asked, by_name = {one.folder for one in planned}, {entry.name: entry for entry in entries}
     there = [
-        plan_run(entry, RunFolder(work / run['folder']).read()['seed'])
+        plan_run(by_name[run['name']], RunFolder(work / run['folder']).read()['seed'])
         for run in suite['runs']
-        for entry in entries
-        if entry.name == run['name']
+        if run['name'] in by_name and run['folder'] not in asked
     ]
     for one in [*planned, *there]:
         RunFolder(work / one.folder).check(one.text)

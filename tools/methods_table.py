@@ -27,9 +27,14 @@ def spread(summary: dict[str, Any], digits: int = 2) -> str:
     return text if summary['sd'] is None else f'{text} ± {summary["sd"]:.{digits}f}'
 
 
-def heads(results: dict[str, Any]) -> dict[str, str]:
+def split_of(results: dict[str, Any]) -> str:
+    """Return what ECE, NLL and classes are of: val where the test set is the val set."""
+    return 'val' if results['test_is_val'] else 'test'
+
+
+def available(columns: dict[str, str], results: dict[str, Any]) -> dict[str, str]:
     """Return the columns, without test where the test set is the val set."""
-    return {k: v for k, v in HEADS.items() if k != 'test' or not results['test_is_val']}
+    return {k: v for k, v in columns.items() if k != 'test' or not results['test_is_val']}
 
 
 def result_cells(method: dict[str, Any], columns: Sequence[str]) -> list[str]:
@@ -52,12 +57,12 @@ def difference(one: dict[str, Any], digits: int = 2) -> str:
 
 def difference_head(results: dict[str, Any]) -> list[str]:
     """Return the head of the table of paired differences."""
-    return ['method', 'against', *compared(results).values(), 'seeds']
+    return ['method', 'against', *available(COMPARED, results).values(), 'seeds']
 
 
 def difference_rows(results: dict[str, Any]) -> list[list[str]]:
     """Return the rows of the table of paired differences."""
-    keys = compared(results)
+    keys = available(COMPARED, results)
     return [
         [
             method['name'], other,
@@ -129,11 +134,6 @@ def settings(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def compared(results: dict[str, Any]) -> dict[str, str]:
-    """Return the columns of the table of differences."""
-    return {k: v for k, v in COMPARED.items() if k != 'test' or not results['test_is_val']}
-
-
 def notes(results: dict[str, Any]) -> list[str]:
     """Return what a reader has to know about the numbers."""
     count = sum(len(method['against']) for method in results['methods'])
@@ -200,7 +200,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write_markdown(file: Path, results: dict[str, Any]) -> None:
     """Write report.md."""
-    columns = heads(results)
+    columns = available(HEADS, results)
     rows = []
     for method in results['methods']:
         config = f'`{method["config"]}`' if method['config'] else '-'
@@ -215,8 +215,7 @@ def write_markdown(file: Path, results: dict[str, Any]) -> None:
         parts += ['## Paired differences', markdown_table(difference_head(results), differences)]
     if results['classes']:
         names, classes = class_rows(results)
-        split = 'val' if results['test_is_val'] else 'test'
-        parts += [f'## IoU of classes, {split}', markdown_table(names, classes)]
+        parts += [f'## IoU of classes, {split_of(results)}', markdown_table(names, classes)]
     networks = network_rows(results)
     if networks:
         parts += ['## Deployed networks', markdown_table(NETWORKS, networks)]

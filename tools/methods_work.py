@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from benchmark_report import metadata
+from benchmark_report import find_commit
 from demo import clock
 from methods_state import DONE, FAILED, MEASURING, TRAINING, RunFolder
 
@@ -33,7 +33,7 @@ class Job:
 
     def __init__(self, run: RunFolder, name: str, command: list[str], lock: IO, slot: int) -> None:
         self.run, self.name, self.slot = run, name, slot
-        self.commit, self.start = metadata(torch.get_num_threads())['commit'], time.monotonic()
+        self.commit, self.start = find_commit(), time.monotonic()
         devices, environment = cuda_devices(), dict(os.environ)
         if len(devices) > 1:
             environment['CUDA_VISIBLE_DEVICES'] = devices[slot % len(devices)]

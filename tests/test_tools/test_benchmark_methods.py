@@ -1,6 +1,5 @@
 """The comparison: its plan, its state on disk, and a whole one at toy size."""
 
-import importlib
 import json
 import math
 import os
@@ -29,13 +28,6 @@ BASELINE = str(ROOT / f'configs/baseline/baseline_pspnet-r18-d32_{ROW}.py')
 @pytest.fixture(scope='module')
 def read(load):
     return load('methods_plan').read_config
-
-
-@pytest.fixture(scope='module')
-def load():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOLS)
-        yield importlib.import_module
 
 
 def config(method, pair=PAIR, row=ROW):
@@ -422,7 +414,7 @@ def test_processes_take_the_devices_in_turn(fake, load, tmp_path, monkeypatch):
 
 def test_an_attempt_tells_its_commit(fake, load, tmp_path, monkeypatch):
     commits = iter(('1a', '2b'))
-    monkeypatch.setattr(load('methods_work'), 'metadata', lambda _: {'commit': next(commits)})
+    monkeypatch.setattr(load('methods_work'), 'find_commit', lambda: next(commits))
     run = make_run(load('methods_state'), tmp_path / 'kd')
     fake([run], None, '')
     assert [one['commit'] for one in run.read()['attempts']] == ['1a', '2b']

@@ -1,6 +1,5 @@
 """The tool against scipy and torchmetrics on the same networks and images."""
 
-import importlib
 import json
 from pathlib import Path
 
@@ -22,13 +21,6 @@ from torchmetrics.functional.classification import (
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 LABELS = '_gtFine_labelTrainIds.png'
-
-
-@pytest.fixture(scope='module')
-def load():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TOOLS)
-        yield importlib.import_module
 
 
 @pytest.fixture(scope='module')

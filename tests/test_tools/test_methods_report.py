@@ -1,6 +1,5 @@
 """The report of a comparison, from a work dir whose runs are made up."""
 
-import importlib
 import json
 import math
 import re
@@ -12,13 +11,6 @@ from scipy.stats import ttest_rel
 
 ROOT = Path(__file__).parents[2]
 NAN = float('nan')
-
-
-@pytest.fixture(scope='module')
-def load():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / 'tools')
-        yield importlib.import_module
 
 
 # statistics

@@ -1,6 +1,5 @@
 """No number of the README's results table is typed: it is what the tool makes of the report."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -10,10 +9,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def tool():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / 'tools')
-        yield importlib.import_module('readme_results')
+def tool(load):
+    return load('readme_results')
 
 
 @pytest.fixture
