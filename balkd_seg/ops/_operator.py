@@ -12,8 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from balkd_seg.ops import _registration
 from balkd_seg.ops._chunked import chunked, chunked_entropies
 from balkd_seg.ops._types import Problem, Solution, Terms, Weighting, entropy_weights, total
+
+SCHEMA = (
+    '(Tensor student_logits, Tensor teacher_logits, Tensor valid, Tensor? target, '
+    'Tensor? class_weight, Tensor coefficients, float[] terms, bool positions, '
+    'bool align_corners, SymInt ignore_index, str granularity, float[] weighting, str impl, '
+    'str gradient, bool student_gradient, bool teacher_gradient) '
+    '-> (Tensor, Tensor, Tensor, Tensor, Tensor)'
+)
 
 
 def solve(
@@ -42,7 +51,7 @@ def solve(
     )[:3]  # fmt: skip
 
 
-@torch.library.custom_op('balkd_seg::balanced_divergence', mutates_args=())
+@_registration.operator('balkd_seg::balanced_divergence', SCHEMA)
 def balanced_divergence(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -121,7 +130,7 @@ def _full(student: Tensor, teacher: Tensor, valid: Tensor) -> bool:
 
 
 @balanced_divergence.register_fake
-def _(  # type: ignore[no-untyped-def]
+def _fake(  # type: ignore[no-untyped-def]
     student_logits, teacher_logits, valid, target, class_weight, coefficients, terms, positions,
     align_corners, ignore_index, granularity, weighting, impl, gradient, student_gradient,
     teacher_gradient,
@@ -155,7 +164,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 
 def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    compiling = torch.compiler.is_compiling()
+    compiling = _registration.is_compiling()
     if torch.is_grad_enabled() and not compiling:
         raise RuntimeError(
             'balanced_divergence keeps no graph for a second derivative (create_graph=True); '
@@ -172,7 +181,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
     else:
         # With retain_graph=True the saved gradient is used again; a traced one is no memory yet.
         real = not compiling and all(type(x) is Tensor for x in ctx.saved_tensors)
-        owned = real and not torch._C._autograd._get_current_graph_task_keep_graph()
+        owned = real and not _registration.graph_is_kept()
         gradients = [
             scaled(gradient, grad_loss, dtype, owned, settings[-4]) if want else gradient
             for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)
