@@ -46,6 +46,7 @@ from balkd_seg.metrics.calibration import (
     calibration_scores,
     calibration_sums,
 )
+from balkd_seg.metrics.predictions import class_logits_of
 from balkd_seg.metrics.temperature import INVERSE_TEMPERATURES, fit_temperature, nll_slopes
 
 BINS = dict(num_bins=15, binning='equal-width')
@@ -116,7 +117,7 @@ def fit(network: nn.Module, images: Dataset, cfg: Config) -> float:
     """Return the temperature of least NLL."""
     slopes = None
     for sample in predict(network, images, cfg):
-        logits = sample.seg_logits.data
+        logits, _ = class_logits_of(sample.seg_logits.data, sample.pred_sem_seg.data[0])
         one = nll_slopes(logits, sample.gt_sem_seg.data[0].to(logits.device))
         slopes = one if slopes is None else slopes + one
     return fit_temperature(slopes)
@@ -127,11 +128,12 @@ def score(network: nn.Module, images: Dataset, cfg: Config, temperature: float) 
     areas: list[tuple] = []
     sums: dict[str, CalibrationSums] = {}
     for sample in predict(network, images, cfg):
-        logits, prediction = sample.seg_logits.data, sample.pred_sem_seg.data[0]
+        prediction = sample.pred_sem_seg.data[0]
+        logits, likeliest = class_logits_of(sample.seg_logits.data, prediction)
         target = sample.gt_sem_seg.data[0].to(logits.device)
         areas.append(IoUMetric.intersect_and_union(prediction, target, len(logits), 255))
         for name, scaled in (('before', logits), ('after', logits / temperature)):
-            one = calibration_sums(scaled, prediction, target, **BINS)
+            one = calibration_sums(scaled, likeliest, target, **BINS)
             sums[name] = sums[name] + one if name in sums else one
     totals = (sum(area) for area in zip(*areas, strict=True))
     iou = IoUMetric.total_area_to_metrics(*totals, ['mIoU'])['IoU']

@@ -39,6 +39,7 @@ from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from balkd_seg.metrics.calibration import calibration_bins, calibration_scores, calibration_sums
+from balkd_seg.metrics.predictions import class_logits_of
 
 GALLERY_IMAGES, GALLERY_WIDTH = 100, 384
 
@@ -53,10 +54,11 @@ class Scores:
 
     def add(self, sample: Any, taught: Any) -> None:
         """Add an image: the network's prediction, and the teacher's or None."""
-        logits, prediction = sample.seg_logits.data, sample.pred_sem_seg.data[0]
+        prediction = sample.pred_sem_seg.data[0]
+        logits, likeliest = class_logits_of(sample.seg_logits.data, prediction)
         target = sample.gt_sem_seg.data[0].to(logits.device)
         self.areas.append(IoUMetric.intersect_and_union(prediction, target, len(logits), 255))
-        one = calibration_sums(logits, prediction, target, **BINS)
+        one = calibration_sums(logits, likeliest, target, **BINS)
         self.calibration = one if self.calibration is None else self.calibration + one
         valid = target != 255
         self.valid += int(valid.sum())

@@ -10,6 +10,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from balkd_seg.distillers.binary import check_classes, check_task_loss
 from balkd_seg.distillers.distill_term import BesideStateDict, DistillTerm, DistillTerms
 from balkd_seg.distillers.fused_task import TaskLoss, defer_task_loss
 from balkd_seg.distillers.model_config import resolve_model_config
@@ -55,6 +56,8 @@ class Distiller(BaseSegmentor):
         if data_preprocessor is not None:
             model.setdefault('data_preprocessor', data_preprocessor)
         network = MODELS.build(model)
+        check_classes(network, 'student')
+        check_task_loss(network, 'student')
         super().__init__(data_preprocessor=network.data_preprocessor)
         # The student's parts are the distiller's own, so that names are the stock ones; the
         # student itself is kept outside of the module tree.
@@ -88,12 +91,13 @@ class Distiller(BaseSegmentor):
         """Return the student's raw logits."""
         return self.student._forward(inputs, data_samples)
 
-    def check_peer_classes(self, role: str, num_classes: int) -> None:
+    def check_peer_classes(self, role: str, network: Any) -> None:
         """Raise ValueError if another network has other classes than the student."""
-        if num_classes != self.out_channels:
+        check_classes(network, role)
+        if network.num_classes != self.num_classes:
             raise ValueError(
                 f'Expected the {role} and the student to have the same classes, but the {role} '
-                f'predicts {num_classes} and the student {self.out_channels}. Set '
+                f'predicts {network.num_classes} and the student {self.num_classes}. Set '
                 f'decode_head.num_classes alike, or take a {role} trained on this data set.'
             )
 

@@ -7,7 +7,9 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from balkd_seg.distillers.binary import is_one_sigmoid, warn_of_sigmoids
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
+from balkd_seg.ops._binary import two_class_logits
 
 
 class BesideStateDict(nn.Module):
@@ -54,8 +56,11 @@ class DistillTerm(nn.Module):
         self.loss = MODELS.build(entry)
         self.loss_name: str = getattr(self.loss, 'loss_name', '')
         self._check_loss_name(entry['type'])
+        self._student_is_binary = self._teacher_is_binary = False
         if self.student_tap == logits_path(student):
             self._check_agreement_with_head(student)
+            warn_of_sigmoids(student, learner)
+            self._student_is_binary = is_one_sigmoid(student)
 
     def _check_loss_name(self, loss_type: str) -> None:
         stem = self.loss_name.removeprefix('loss_')
@@ -85,6 +90,9 @@ class DistillTerm(nn.Module):
         """Take the teacher's logits where no tap was named; raise ValueError if it has no tap."""
         self._teacher_tap = self._teacher_tap or logits_path(teacher)
         find_tap(teacher, self._teacher_tap, role)
+        if self._teacher_tap == logits_path(teacher):
+            warn_of_sigmoids(teacher, role)
+            self._teacher_is_binary = is_one_sigmoid(teacher)
 
     @property
     def teacher_tap(self) -> str:
@@ -105,7 +113,20 @@ class DistillTerm(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the entries of the log: `distill.loss_x`, and `distill.x_<part>` for each part."""
-        return self.log(self.loss(self.projection(student), teacher, target))
+        return self.log(self.compare(student, teacher, target))
+
+    def compare(self, student: Tensor, teacher: Tensor, target: Tensor) -> NamedTuple:
+        """Return what the loss says of the outputs of both taps."""
+        student, teacher = self.classes_of(student, teacher)
+        return self.loss(self.projection(student), teacher, target)
+
+    def classes_of(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the outputs of both taps, with two channels for the one of a binary head."""
+        if self._student_is_binary:
+            student = two_class_logits(student)
+        if self._teacher_is_binary:
+            teacher = two_class_logits(teacher)
+        return student, teacher
 
     def log(self, result: NamedTuple) -> dict[str, Tensor]:
         """Return the entries of the log for what the loss returned."""

@@ -85,7 +85,8 @@ class TaskLoss:
             criterion.avg_non_ignore,
         )
         target = self.head._stack_batch_gt(self.data_samples).squeeze(1)
-        joint, result = term.loss.with_cross_entropy(self.logits, teacher_logits, target, task)
+        logits = term.classes_of(self.logits, teacher_logits)
+        joint, result = term.loss.with_cross_entropy(*logits, target, task)
         value = criterion.loss_weight * result.cross_entropy
         own = {
             f'{self.prefix}.{criterion.loss_name}': _ValueOfOneGradientOfOther.apply(value, joint),
@@ -137,7 +138,12 @@ def _why_not_this_head(head: Any) -> str | None:
         names = ', '.join(type(criterion).__name__ for criterion in criteria)
         return f'the loss of the head is {names}, not CrossEntropyLoss alone'
     criterion: Any = criteria[0]
-    if criterion.use_sigmoid or criterion.use_mask or criterion.reduction != 'mean':
+    one_sigmoid = criterion.use_sigmoid and head.out_channels == 1
+    if one_sigmoid and criterion.class_weight is not None:
+        # mmseg takes it for the weight of class 1 alone, and divides by the number of pixels
+        return 'the CrossEntropyLoss of the one sigmoid channel has a class_weight'
+    softmax = one_sigmoid or not (criterion.use_sigmoid or criterion.use_mask)
+    if not softmax or criterion.reduction != 'mean':
         return 'the CrossEntropyLoss of the head is not the mean of a softmax cross-entropy'
     if criterion.loss_weight <= 0:
         return f'the loss_weight of the head is {criterion.loss_weight}'

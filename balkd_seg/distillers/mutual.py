@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.random import fork_rng
 
 from balkd_seg.distillers.base import Distiller, Step
+from balkd_seg.distillers.binary import check_task_loss
 from balkd_seg.distillers.distill_term import DistillTerm, DistillTerms
 from balkd_seg.distillers.fused_task import find_fusable
 from balkd_seg.distillers.peers import Peers
@@ -65,7 +66,8 @@ class MutualDistiller(Distiller):
         super().__init__(student, data_preprocessor, pretrained, train_cfg)
         self.peers = Peers(peers, self.data_preprocessor)
         for name in self.peers:
-            self.check_peer_classes(name, self.peers.network(name).out_channels)
+            self.check_peer_classes(name, self.peers.network(name))
+            check_task_loss(self.peers.network(name), name)
         self.sources: list[str] = []
         with fork_rng(devices=[]):  # the student starts as it would alone with this seed
             self.distill_terms = DistillTerms(self._term(entry) for entry in distill)

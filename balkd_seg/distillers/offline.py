@@ -77,7 +77,7 @@ class OfflineDistiller(Distiller):
             return
         with fork_rng(devices=[]):  # the student starts as it would alone with this seed
             teacher = FrozenTeacher(self.teacher_config, self.data_preprocessor)
-        self.check_peer_classes('teacher', teacher.network.out_channels)
+        self.check_peer_classes('teacher', teacher.network)
         for term in self.distill_terms:
             term.bind_teacher(teacher.network)
         device = next(self.parameters()).device

@@ -14,6 +14,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
 from balkd_seg.distillers import MutualDistiller, OfflineDistiller
+from balkd_seg.distillers.binary import class_logits
 from balkd_seg.distillers.distill_term import DistillTerm
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
 from balkd_seg.hooks._runner import bare_model
@@ -182,14 +183,19 @@ class Watch:
         if lesson.fused:  # its gradient flows with the task loss's: compute it apart
             apart = tap.detach().requires_grad_()
             with torch.enable_grad():
-                again = term.loss(term.projection(apart), taught.detach(), target).loss
-            own_gradient = _gradient(again, apart)
+                again: Any = term.compare(apart, taught.detach(), target)
+            own_gradient = _gradient(again.loss, apart)
             if task is not None and own_gradient is not None:
                 task = task - own_gradient
         else:
             own_gradient = _gradient(loss, tap)
         return {
-            **compare_logits(logits, teacher_logits, target, ignore_index=ignore_index),
+            **compare_logits(
+                class_logits(lesson.learner, logits),
+                class_logits(lesson.teacher, teacher_logits),
+                target,
+                ignore_index=ignore_index,
+            ),
             'loss': loss.detach(),
             'gradient': _norm(own_gradient),
             'task_gradient': _norm(task),

@@ -168,8 +168,8 @@ def check_inputs(logits: Tensor, prediction: Tensor, target: Tensor, ignore_inde
     if logits.dim() != 3 or not logits.is_floating_point() or len(logits) < 2:
         raise ValueError(
             'Expected floating logits (C, H, W) of at least two classes, but got '
-            f'{tuple(logits.shape)} of {logits.dtype}. A binary network with one sigmoid channel '
-            'has to be configured with num_classes=2, out_channels=2.'
+            f'{tuple(logits.shape)} of {logits.dtype}. One sigmoid channel stands for two classes: '
+            '`class_logits_of` makes their logits of it.'
         )
     for name, labels in (('prediction', prediction), ('target', target)):
         if labels.shape != logits.shape[1:] or labels.is_floating_point():

@@ -18,6 +18,7 @@ from balkd_seg.metrics.calibration import (
     calibration_sums,
     check_bins,
 )
+from balkd_seg.metrics.predictions import class_logits_of
 
 
 @METRICS.register_module()
@@ -44,8 +45,10 @@ class CalibrationMetric(BaseMetric):
     `'equal-mass'` bins hold about N / B pixels each, in every class; `calibration_bins` says how.
 
     Logits are as `IoUMetric` sees them, resized to the original image. A network with one sigmoid
-    channel is refused, and so is test-time augmentation, which averages probabilities and keeps
-    the logits of one view only.
+    channel has two classes, with probabilities 1 - p and p; the predicted class is the likelier
+    one, whatever the `threshold` that mmseg predicts with, and p = 1 counts as 1 - 2⁻²⁵, because
+    float32 has nothing between. Test-time augmentation is refused: it averages probabilities and
+    keeps the logits of one view only.
 
     Args:
         num_bins: B.
@@ -148,9 +151,10 @@ class CalibrationMetric(BaseMetric):
             )
         logits, prediction, target = (sample[name]['data'] for name in names)
         try:
+            logits, prediction = class_logits_of(logits, prediction.squeeze(0))
             return calibration_sums(
                 logits,
-                prediction.squeeze(0),
+                prediction,
                 target.squeeze(0).to(logits.device),
                 num_bins=self.num_bins,
                 binning=self.binning,

@@ -72,7 +72,7 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, softmax_axis: s
     if softmax_axis == 'classes' and student[1] < 2:
         raise ValueError(
             f'Expected logits of at least 2 classes for a softmax over classes, but got {student}; '
-            'a binary network needs num_classes=2 and out_channels=2 to be distilled'
+            'the two classes of one sigmoid logit z have the logits (0, z)'
         )
     if softmax_axis == 'positions' and len(student) == 2:
         raise ValueError(

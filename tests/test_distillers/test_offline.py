@@ -491,19 +491,6 @@ def test_a_loss_name_that_would_train_what_is_only_watched_is_refused(make_disti
         make_distiller(distill=[dict(entry, loss_name=entry.get('loss_name', 'ce'))])
 
 
-def test_binary_sigmoid_networks_are_refused(make_distiller, make_segmentor, make_batch):
-    student, teacher = make_segmentor(auxiliary=False), make_segmentor(depth=34, auxiliary=False)
-    for config in (student, teacher):
-        config['decode_head'].update(
-            num_classes=2, out_channels=1, threshold=0.3,
-            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
-        )  # fmt: skip
-    batch = make_batch(num_classes=2)
-    refuse(
-        make_distiller(student=student, teacher=teacher), batch, ValueError, 'at least 2 classes'
-    )
-
-
 def test_an_inline_student_takes_the_data_preprocessor_of_the_top_level(
     make_segmentor, save_teacher
 ):

@@ -1,7 +1,9 @@
 """What is written, against autograd by hand, and that training does not notice."""
 
 import copy
+import functools
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -125,6 +127,24 @@ def test_gradients_are_those_of_the_logits(fuse, make_distiller, make_batch, tmp
     assert line['loss'] == pytest.approx(losses['distill.loss_kd'].item(), rel=1e-5)
     assert (line['loss_name'], line['learner'], line['source']) == ('loss_kd', 'student', 'teacher')
     assert {'forward', 'reverse', 'student_entropy', 'teacher_entropy', 'agreement'} < set(line)
+
+
+@pytest.mark.parametrize('fuse', [False, True])
+def test_one_sigmoid_channel_is_two_classes(
+    fuse, make_distiller, make_segmentor, make_batch, tmp_path
+):
+    networks = make_segmentor(auxiliary=False), make_segmentor(depth=34, auxiliary=False)
+    for network in networks:
+        network['decode_head'].update(num_classes=2, out_channels=1, threshold=0.5)
+        network['decode_head']['loss_decode'].update(use_sigmoid=True)
+    model = make_distiller(*networks, distill=[KD], fuse_task_loss=fuse)
+    model.init_weights()
+    train(model, functools.partial(make_batch, num_classes=2), tmp_path, steps=1, interval=1)
+    (line,) = lines_of(tmp_path)
+    assert 0 < line['student_entropy'] <= math.log(2)
+    assert line['loss'] == pytest.approx(2 * line['forward'], rel=0.2)
+    assert line['gradient'] > 0
+    assert line['task_gradient'] > 0
 
 
 def test_peers_have_their_own_losses(make_mutual, make_batch, tmp_path):

@@ -271,7 +271,7 @@ def test_memory_depends_on_classes_and_cells_alone():
         (dict(num_bins=0), 'integer above 0, but got 0'),
         (dict(num_bins=1.5), 'integer above 0, but got 1.5'),
         (dict(binning='equal'), "one of .'equal-width', 'equal-mass'., but got 'equal'"),
-        (dict(logits=torch.zeros(1, 2, 2)), r'two classes.* got \(1, 2, 2\).*out_channels=2'),
+        (dict(logits=torch.zeros(1, 2, 2)), r'two classes.* got \(1, 2, 2\).*class_logits_of'),
         (dict(logits=torch.zeros(2, 2)), r'logits \(C, H, W\).* got \(2, 2\)'),
         (dict(logits=torch.zeros(3, 2, 2, dtype=torch.long)), 'floating logits.*torch.int64'),
         (dict(target=torch.zeros(1, 2)), r'the target to be.*\(2, 2\).*got \(1, 2\).*`Resize`'),

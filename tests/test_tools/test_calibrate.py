@@ -166,6 +166,37 @@ def test_takes_the_student_of_a_distillation_config(tool, make_network, tmp_path
     assert two.items() <= one.items()
 
 
+def test_one_sigmoid_channel_is_two_classes(tool, load, make_segmentor, make_batch, monkeypatch):
+    """Also in what `methods_measure.py` adds up."""
+    model = ConfigDict(make_segmentor(num_classes=2, auxiliary=False))
+    model.decode_head.update(out_channels=1, threshold=0.3)
+    model.decode_head.loss_decode.use_sigmoid = True
+    torch.manual_seed(0)
+    network = MODELS.build(model).eval()
+    torch.nn.init.normal_(network.decode_head.conv_seg.weight, std=0.3)
+    inputs, samples = make_batch(size=4, num_classes=2)
+    with torch.no_grad():
+        z = network.encode_decode(inputs, [sample.metainfo for sample in samples])
+        predictions = network.postprocess_result(z, samples)
+    target = torch.stack([sample.gt_sem_seg.data[0] for sample in samples])
+    logits = torch.cat((torch.zeros_like(z), z), 1).double()
+    monkeypatch.setattr(tool, 'predict', lambda *_: iter(predictions))
+    temperature = tool.fit(network, None, None)
+    assert temperature == pytest.approx(fitted(logits, target), rel=1e-3)
+    one = tool.score(network, None, None, temperature)
+    assert one['before']['NLL'] == pytest.approx(nll(logits, target), rel=1e-4)
+    assert one['after']['NLL'] == pytest.approx(nll(logits, target, temperature), rel=1e-4)
+    above = (z[:, 0].sigmoid() > 0.3).long()
+    iou = multiclass_jaccard_index(above, target, 2, average='none', ignore_index=255)
+    assert one['mIoU'] == pytest.approx(100 * float(iou.mean()), rel=1e-4)
+    scores = load('methods_measure').Scores()
+    for sample in predictions:
+        scores.add(sample, sample)
+    result = scores.result(agreement=True)
+    assert (result['mIoU'], result['NLL']) == pytest.approx((one['mIoU'], one['before']['NLL']))
+    assert result['agreement'] == 100
+
+
 def test_a_temperature_at_the_end_of_the_range_is_said(tool, make_network, capsys):
     config, checkpoint = make_network('one')
     weights = torch.load(checkpoint, weights_only=True)
