@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from balkd_seg.distillers.taps import logits_head
+from balkd_seg.distillers.taps import logits_head, task_losses
 from balkd_seg.ops._binary import two_class_logits
 
 
@@ -52,7 +52,9 @@ def check_task_loss(network: nn.Module, role: str) -> None:
         network: An mmseg segmentor.
         role: Its name, for the message.
     """
-    softmax = [x for x in _criteria(network) if getattr(x, 'use_sigmoid', None) is False]
+    softmax = [
+        x for x in task_losses(logits_head(network)) if getattr(x, 'use_sigmoid', None) is False
+    ]
     if is_one_sigmoid(network) and softmax:
         raise ValueError(
             f'Expected sigmoid losses on the one channel of the {role} (out_channels=1), but got '
@@ -68,7 +70,7 @@ def warn_of_sigmoids(network: nn.Module, role: str) -> None:
         network: An mmseg segmentor, Fast-SCNN for one.
         role: Its name, for the message.
     """
-    sigmoid = [getattr(x, 'use_sigmoid', False) is True for x in _criteria(network)]
+    sigmoid = [getattr(x, 'use_sigmoid', False) is True for x in task_losses(logits_head(network))]
     if sigmoid and all(sigmoid) and not is_one_sigmoid(network):
         print_log(
             f'The decode head of the {role} is trained with a sigmoid for each class. Distillation '
@@ -77,8 +79,3 @@ def warn_of_sigmoids(network: nn.Module, role: str) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def _criteria(network: nn.Module) -> list[nn.Module]:
-    losses: Any = logits_head(network).loss_decode
-    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]

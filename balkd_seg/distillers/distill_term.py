@@ -1,5 +1,6 @@
 """The entries of `distill`: a loss, where it looks in both networks, an optional projection."""
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -30,17 +31,19 @@ class DistillTerm(nn.Module):
     """A distillation loss between a module of the network that learns and one of its teacher.
 
     Args:
-        entry: The loss (`type` and its arguments), and optionally
+        entry: The loss (`type` and its arguments; `ignore_index` and `align_corners` are the
+            learner's head's), and optionally
 
-            - `student_tap`, `teacher_tap`: dotted module paths; default: the logits, that is
-              `decode_head.conv_seg` (of the last head in a cascade);
+            - `student_tap`, `teacher_tap`: dotted module paths; default: the logits, that is what
+              `decode_head` returns (the last head of a cascade, the last stage of K-Net);
             - `projection`: `dict(in_channels=..., out_channels=...)` of a 1x1 convolution from the
               student's channels to the teacher's, trained with the student.
         student: The network that learns.
         learner: Its name; what is logged and stored of another than the student starts with it.
 
     Raises:
-        ValueError: If the network has no such tap or the loss refuses its arguments.
+        ValueError: If the network has no such tap, the loss refuses its arguments, or one of them
+            contradicts the learner's head.
     """
 
     def __init__(self, entry: dict, student: nn.Module, learner: str = 'student') -> None:
@@ -53,12 +56,12 @@ class DistillTerm(nn.Module):
         projection = entry.pop('projection', None)
         find_tap(student, self.student_tap, learner)
         self.projection = nn.Conv2d(**projection, kernel_size=1) if projection else nn.Identity()
-        self.loss = MODELS.build(entry)
+        self.loss = MODELS.build(_as_the_head(entry, logits_head(student)))
         self.loss_name: str = getattr(self.loss, 'loss_name', '')
         self._check_loss_name(entry['type'])
+        self._check_agreement_with_head(student)
         self._student_is_binary = self._teacher_is_binary = False
         if self.student_tap == logits_path(student):
-            self._check_agreement_with_head(student)
             warn_of_sigmoids(student, learner)
             self._student_is_binary = is_one_sigmoid(student)
 
@@ -72,18 +75,13 @@ class DistillTerm(nn.Module):
             )
 
     def _check_agreement_with_head(self, student: nn.Module) -> None:
-        """Compare what the task loss and this one have to see alike."""
-        head = logits_head(student)
-        names = ['ignore_index']
-        if getattr(self.loss, 'resize', None) == 'label':
-            names.append('align_corners')
-        for name in names:
-            expected = getattr(head, name)
+        """Refuse what was written out and is not what the task loss goes by."""
+        for name, expected in _settings_of(logits_head(student)).items():
             if getattr(self.loss, name, expected) != expected:
                 raise ValueError(
                     f'Expected `{name}` of {self.loss_name} to be that of the '
-                    f"{self.learner}'s head, {expected}, but got {getattr(self.loss, name)}. Set "
-                    f'{name}={expected} in the entry of `distill`.'
+                    f"{self.learner}'s head, {expected}, but got {getattr(self.loss, name)}. Leave "
+                    'it out of the entry of `distill`: it is taken from the head.'
                 )
 
     def bind_teacher(self, teacher: nn.Module, role: str = 'teacher') -> None:
@@ -147,6 +145,28 @@ class DistillTerm(nn.Module):
         if not weights:
             return {}
         return {f'{self.prefix}distill.{self.loss_name}': 0.0 * torch.stack(weights).sum()}
+
+
+def _settings_of(head: nn.Module) -> dict[str, Any]:
+    """Return how a head's task loss sees pixels; `ignore_index` may be None there."""
+    settings = {name: getattr(head, name) for name in ('ignore_index', 'align_corners')}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _as_the_head(entry: dict, head: nn.Module) -> dict:
+    """Return the config of a loss, and of losses in it, with a head's settings where it has none.
+
+    Args:
+        entry: A loss: its `type` and its arguments.
+        head: The head of the network that learns.
+    """
+    kind: Any = entry['type'] if callable(entry['type']) else MODELS.get(entry['type'])
+    known = () if kind is None else inspect.signature(kind).parameters
+    settings = {name: value for name, value in _settings_of(head).items() if name in known}
+    inner = {
+        k: _as_the_head(v, head) for k, v in entry.items() if isinstance(v, dict) and 'type' in v
+    }
+    return {**settings, **entry, **inner}
 
 
 class DistillTerms(BesideStateDict, nn.ModuleList):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from balkd_seg.distillers.distill_term import DistillTerm
-from balkd_seg.distillers.taps import logits_head, logits_path
+from balkd_seg.distillers.taps import logits_head, logits_path, task_losses
 from balkd_seg.losses.balanced_divergence import BalancedDivergenceLoss, CrossEntropy
 
 
@@ -55,8 +55,8 @@ class TaskLoss:
 
     def __init__(self, network: nn.Module) -> None:
         self.head: Any = logits_head(network)
-        self.criterion: Any = _criteria(self.head)[0]
-        stage = logits_path(network).split('.')[1:-1]  # of a cascade
+        self.criterion: Any = task_losses(self.head)[0]
+        stage = logits_path(network).split('.')[1:]  # of a cascade
         self.prefix = '_'.join(['decode', *stage])
         self.logits: Tensor | None = None
         self.data_samples: list = []
@@ -122,18 +122,13 @@ class _ValueOfOneGradientOfOther(Function):
         return None, grad
 
 
-def _criteria(head: Any) -> list[nn.Module]:
-    losses = head.loss_decode
-    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
-
-
 def _why_not_this_head(head: Any) -> str | None:
     """Return why a head's loss cannot be computed with a divergence, or None."""
     if type(head).loss_by_feat is not BaseDecodeHead.loss_by_feat:
         return f'{type(head).__name__} computes its loss in its own way'
     if head.sampler is not None:
         return f'the head samples pixels with {type(head.sampler).__name__}'
-    criteria = _criteria(head)
+    criteria = task_losses(head)
     if len(criteria) != 1 or type(criteria[0]) is not CrossEntropyLoss:
         names = ', '.join(type(criterion).__name__ for criterion in criteria)
         return f'the loss of the head is {names}, not CrossEntropyLoss alone'

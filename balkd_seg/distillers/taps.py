@@ -1,10 +1,15 @@
-"""Read the output of submodules, by dotted path, during somebody else's forward."""
+"""Read what heads and other submodules give, by dotted path, during somebody else's forward."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mmseg.models.decode_heads import DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
+
+# Which of several outputs a stock head predicts from: of K-Net the last stage.
+_PREDICTED = {DAHead: 0, DDRHead: 0, EncHead: 0, PIDHead: 1, IterativeDecodeHead: -1}
 
 
 def logits_head(model: nn.Module) -> nn.Module:
@@ -14,17 +19,20 @@ def logits_head(model: nn.Module) -> nn.Module:
 
 
 def logits_path(model: nn.Module) -> str:
-    """Return the path of the module whose output is the logits of an mmseg segmentor.
-
-    Forward hooks on `decode_head` itself never fire in training, because mmseg's heads call their
-    own `forward`; hooks on `conv_seg` do.
+    """Return the tap that gives the logits of an mmseg segmentor: the path of `logits_head`.
 
     Args:
         model: An `EncoderDecoder` or `CascadeEncoderDecoder` (its last head).
     """
     if isinstance(model.decode_head, nn.ModuleList):
-        return f'decode_head.{len(model.decode_head) - 1}.conv_seg'
-    return 'decode_head.conv_seg'
+        return f'decode_head.{len(model.decode_head) - 1}'
+    return 'decode_head'
+
+
+def task_losses(head: Any) -> list[nn.Module]:
+    """Return the losses that a head trains by; those of K-Net are its first stage's."""
+    losses = getattr(head, 'kernel_generate_head', head).loss_decode
+    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
 
 
 def find_tap(model: nn.Module, path: str, role: str) -> nn.Module:
@@ -46,13 +54,92 @@ def find_tap(model: nn.Module, path: str, role: str) -> nn.Module:
     return module
 
 
+class Listener:
+    """Shows what a module gives to a function, until it is removed.
+
+    A head shows its logits: what its `forward` returns, which is what it hands to `loss_by_feat`.
+    mmseg calls `forward` of a head by name, so that forward hooks on it never fire; here the
+    instance's `forward` is replaced as long as somebody listens. Of several outputs the one that
+    the head predicts from is shown.
+
+    Args:
+        module: A module of an mmseg segmentor.
+        listen: Called with the module and its output.
+    """
+
+    def __init__(self, module: nn.Module, listen: Callable[[nn.Module, Any], None]) -> None:
+        self.module, self.listen = module, listen
+        self._handle: Any = None
+        if isinstance(module, BaseDecodeHead):
+            if not isinstance(vars(module).get('forward'), _ShownForward):
+                module.forward = _ShownForward(module)
+            module.forward.listeners.append(self)
+        else:
+            self._handle = module.register_forward_hook(lambda m, _, output: listen(m, output))
+
+    def remove(self) -> None:
+        """Leave the module as it was."""
+        if self._handle is not None:
+            self._handle.remove()
+            return
+        shown: Any = self.module.forward
+        shown.listeners.remove(self)
+        if not shown.listeners:
+            shown.restore()
+
+
+class _ShownForward:
+    """Stands for a head's `forward` while somebody listens."""
+
+    def __init__(self, head: Any) -> None:
+        self.head, self.listeners = head, list[Listener]()
+        self.own = vars(head).get('forward')  # set on the instance before, say by torch.compile
+        self.forward = head.forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.forward(*args, **kwargs)
+        logits = _logits_of(self.head, output)
+        for listener in tuple(self.listeners):
+            listener.listen(self.head, logits)
+        return output
+
+    def restore(self) -> None:
+        """Put back what was there."""
+        if self.own is None:
+            del self.head.forward
+        else:
+            self.head.forward = self.own
+
+
+def _logits_of(head: Any, output: Any) -> Any:
+    """Return the logits (N, C, h, w) in what a head's forward returned.
+
+    Raises:
+        ValueError: If a head that is not mmseg's own returns several things that could be meant.
+    """
+    if not isinstance(output, (tuple, list)):
+        return output
+    for kind, index in _PREDICTED.items():
+        if isinstance(head, kind):
+            return output[index]
+    maps = [x for x in output if isinstance(x, Tensor) and x.ndim == 4]
+    found = [x for x in maps if x.shape[1] == head.out_channels]
+    if len(found) == 1:
+        return found[0]
+    raise ValueError(
+        f'Expected {type(head).__name__} to give {head.out_channels} logits a pixel, but got '
+        f'{len(output)} outputs of which {len(found)} could be them. Name the module that gives '
+        'them as `student_tap` or `teacher_tap` in the entries of `distill`.'
+    )
+
+
 @contextmanager
 def record_taps(model: nn.Module, paths: Sequence[str], role: str) -> Iterator[dict[str, Tensor]]:
     """Collect the outputs of submodules while the block runs the model.
 
     Args:
         model: The network that runs inside the block.
-        paths: Dotted module paths.
+        paths: Dotted module paths; that of a head stands for its logits.
         role: `'student'` or `'teacher'`, for the messages.
 
     Yields:
@@ -61,19 +148,20 @@ def record_taps(model: nn.Module, paths: Sequence[str], role: str) -> Iterator[d
     outputs: dict[str, Tensor] = {}
     versions: dict[str, int] = {}
 
-    def hook_for(path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(path: str) -> Callable[[nn.Module, Any], None]:
+        def listen(module: nn.Module, output: Any) -> None:
             outputs[path] = output
             versions[path] = getattr(output, '_version', 0)
 
-        return hook
+        return listen
 
-    handles = [find_tap(model, path, role).register_forward_hook(hook_for(path)) for path in paths]
+    modules = {path: find_tap(model, path, role) for path in paths}
+    listeners = [Listener(module, note(path)) for path, module in modules.items()]
     try:
         yield outputs
     finally:
-        for handle in handles:
-            handle.remove()
+        for listener in listeners:
+            listener.remove()
     for path in paths:
         if not isinstance(outputs.get(path), Tensor):
             got = 'was not called' if path not in outputs else f'gave {type(outputs[path])}'

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from balkd_seg.distillers import MutualDistiller, OfflineDistiller
 from balkd_seg.distillers.binary import class_logits
 from balkd_seg.distillers.distill_term import DistillTerm
-from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
+from balkd_seg.distillers.taps import Listener, find_tap, logits_head, logits_path
 from balkd_seg.hooks._runner import bare_model
 from balkd_seg.metrics.logit_comparison import compare_logits
 
@@ -129,7 +129,7 @@ def lessons_of(model: nn.Module) -> list[Lesson]:
 
 
 class Watch:
-    """Looks at one training step of a distiller from outside, through forward hooks.
+    """Looks at one training step of a distiller from outside, by what its modules give.
 
     Args:
         model: The distiller.
@@ -140,7 +140,7 @@ class Watch:
         self.lessons, self.lines = lessons, list[dict[str, Any]]()
         self.outputs: dict[nn.Module, Tensor] = {}
         modules = dict.fromkeys(module for lesson in lessons for module in _places(lesson))
-        self.handles = [module.register_forward_hook(self._keep) for module in modules]
+        self.handles: list[Any] = [Listener(module, self._keep) for module in modules]
         self.handles.append(model.register_forward_hook(self._read, with_kwargs=True))
 
     def close(self) -> list[dict[str, Any]]:
@@ -149,7 +149,7 @@ class Watch:
             handle.remove()
         return self.lines
 
-    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _keep(self, module: nn.Module, output: Any) -> None:
         self.outputs[module] = output
 
     def _read(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:

@@ -179,7 +179,7 @@ def test_cascade_student_and_teacher_are_tapped_at_their_last_head(
 ):
     distiller = make_distiller(student=make_cascade(), teacher=make_cascade(depth=34))
     losses = distiller.loss(*make_batch())
-    assert distiller.distill_terms[0].student_tap == 'decode_head.1.conv_seg'
+    assert distiller.distill_terms[0].student_tap == 'decode_head.1'
     assert {'decode_0.loss_ce', 'decode_1.loss_ce', 'distill.loss_balkd'} <= set(losses)
     total(losses).backward()
     assert distiller.decode_head[1].conv_seg.weight.grad.abs().sum() > 0
@@ -196,7 +196,7 @@ def test_teacher_sees_its_own_normalisation(make_distiller, make_segmentor, make
     data = dict(inputs=list(images), data_samples=make_batch()[1])
     student_inputs = distiller.data_preprocessor(copy.deepcopy(data), True)['inputs']
     expected_inputs = distiller.teacher.network.data_preprocessor(data, True)['inputs']
-    path = 'decode_head.conv_seg'
+    path = 'decode_head'
     seen = distiller.teacher(student_inputs, [path])[path]
     with torch.no_grad():
         expected = distiller.teacher.network(expected_inputs, mode='tensor')
@@ -469,13 +469,48 @@ def test_the_student_starts_as_it_would_alone_with_the_same_seed(
 def test_settings_that_differ_from_the_heads_are_refused(make_distiller, make_segmentor):
     student = make_segmentor()
     student['decode_head']['align_corners'] = True
-    with pytest.raises(ValueError, match=r'`align_corners` of loss_kd.*head, True, but got False'):
-        make_distiller(student=student, distill=[dict(type='PixelwiseKLLoss')])
-    make_distiller(student=student, distill=[dict(type='PixelwiseKLLoss', resize='student')])
-    student = make_segmentor()
     student['decode_head']['ignore_index'] = 4
-    with pytest.raises(ValueError, match=r'`ignore_index` of loss_kd.*head, 4, but got 255'):
-        make_distiller(student=student, distill=[dict(type='PixelwiseKLLoss')])
+    for name, value, told in (
+        ('align_corners', False, 'True, but got False'),
+        ('ignore_index', 255, '4, but got 255'),
+    ):
+        for entry in (
+            dict(type='PixelwiseKLLoss', resize='student'),
+            dict(TERMS['features'], loss_name='loss_kd'),
+        ):
+            with pytest.raises(ValueError, match=rf'`{name}` of loss_kd.*head, {told}\. Leave'):
+                make_distiller(student=student, distill=[{**entry, name: value}])
+        nested = dict(TERMS['balanced'], loss=dict(type='PixelwiseKLLoss', **{name: value}))
+        with pytest.raises(ValueError, match=rf'`{name}` of loss_balanced.*head, {told}'):
+            make_distiller(student=student, distill=[nested])
+
+
+TERMS = {
+    'logits': dict(type='PixelwiseKLLoss'),
+    'features': dict(
+        type='FeatureMimickingLoss', student_tap='backbone.layer4', teacher_tap='backbone.layer4'
+    ),
+    'balanced': dict(type='BalancedLoss', loss=dict(type='PixelwiseKLLoss')),
+}
+
+
+@pytest.mark.parametrize('term', TERMS)
+def test_pixels_are_counted_and_resized_as_the_head_does(
+    make_distiller, make_segmentor, make_batch, term
+):
+    """With nothing repeated in `distill`; labels ignored by the head count nowhere."""
+    student = make_segmentor(auxiliary=False)
+    student['decode_head'].update(ignore_index=4, align_corners=True)
+    distiller = make_distiller(student=student, distill=[copy.deepcopy(TERMS[term])])
+    loss = distiller.distill_terms[0].loss
+    assert (loss.ignore_index, loss.align_corners) == (4, True)
+    inputs, samples = make_batch()
+    for sample in samples:
+        sample.gt_sem_seg.data[:] = 4
+        sample.gt_sem_seg.data[..., :16] = 0
+    losses = distiller.loss(inputs, samples)
+    (share,) = (value for name, value in losses.items() if name.endswith('_valid'))
+    assert share.item() == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from balkd_seg.hooks import DistillTelemetryHook
 from balkd_seg.hooks.distill_telemetry import _gradient
 
 KD = dict(type='PixelwiseKLLoss', loss_weight=2.0)
-LOGITS = 'decode_head.conv_seg'
+LOGITS = 'decode_head'
 
 
 @pytest.fixture
