@@ -8,7 +8,8 @@ After mutual training `--network teacher` takes that network in place of the stu
 
 OUT holds `state_dict` and the class names and colours (`meta.dataset_meta`), plain values only:
 PyTorch loads it with `weights_only=True`, mmengine and mmseg as any other checkpoint of the
-student. The ONNX file maps normalised images (N, 3, H, W) to logits (N, C, H, W); N is free.
+student. The ONNX file maps normalised images (N, 3, H, W) to logits (N, C, H, W); N is free
+unless --batch fixes it, which networks need whose trace counts images (Swin).
 """
 
 import argparse
@@ -116,6 +117,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def parse_batch(text: str) -> int:
+    """Read a number of images."""
+    if not (text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f'expected a number of images above 0, but got {text!r}')
+    return int(text)
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -133,6 +141,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--onnx', type=Path, help='ONNX file to write; needs --config and --size')
     parser.add_argument('--config', help="the distillation config or the student's own")
     parser.add_argument('--size', type=parse_size, help='of the images, WIDTHxHEIGHT')
+    parser.add_argument(
+        '--batch',
+        type=parse_batch,
+        help='images of each run of the ONNX file; default: any number',
+    )
     args = parser.parse_args(argv)
     if args.onnx and not (args.config and args.size):
         parser.error('--onnx needs --config CONFIG and --size WIDTHxHEIGHT')
@@ -166,10 +179,11 @@ def export(args: argparse.Namespace) -> None:
     if args.onnx:
         student = build_network(args.config, args.network, cleaned, args.checkpoint)
         classes = checkpoint_classes(cleaned) or ()
-        difference = export_onnx(student, args.onnx, args.size, classes)
+        difference = export_onnx(student, args.onnx, args.size, classes, args.batch)
+        runs = f'{args.batch} image(s) a run' if args.batch else 'any number of images'
         print(
-            f'{args.onnx}: {args.onnx.stat().st_size / 2**20:.1f} MiB, largest difference from '
-            f'PyTorch {difference:.1e} of the largest logit'
+            f'{args.onnx}: {args.onnx.stat().st_size / 2**20:.1f} MiB, for {runs}, largest '
+            f'difference from PyTorch {difference:.1e} of the largest logit'
         )
 
 

@@ -77,7 +77,13 @@ class Logits(nn.Module):
         return self.segmentor.encode_decode(inputs, [{'img_shape': size}])
 
 
-def export_onnx(student: nn.Module, file: Path, size: tuple[int, int], classes: tuple) -> float:
+def export_onnx(
+    student: nn.Module,
+    file: Path,
+    size: tuple[int, int],
+    classes: tuple,
+    batch: int | None = None,
+) -> float:
     """Write an ONNX file and return its largest difference from PyTorch, over the largest logit.
 
     Args:
@@ -85,19 +91,25 @@ def export_onnx(student: nn.Module, file: Path, size: tuple[int, int], classes: 
         file: Written only if the check passes.
         size: (W, H) of the images.
         classes: Names for the file's metadata, or ().
+        batch: Images of every run of the file; None for any number.
 
     Raises:
-        ValueError: If the network cannot be exported, or the file computes something else.
+        ValueError: If the network cannot be exported, is random, or takes one number of images
+            alone, or the file computes something else.
     """
     torch.manual_seed(0)
-    images = torch.randn(2, 3, size[1], size[0])
+    images = torch.randn(batch or 2, 3, size[1], size[0])
     network = Logits(student).eval()
     expected = network(images)
-    fix_pools(network, images[:1])
+    check_repeats(student, expected, network(images))
+    traced = images if batch else images[:1]
+    fix_pools(network, traced)
     part = file.with_suffix('.part')
     try:
-        write_onnx(network, images[:1], part, describe_inputs(student, classes))
+        write_onnx(network, traced, part, describe_inputs(student, classes), batch is not None)
         difference = compare(part, images, expected)
+        if batch is None and difference > TOLERANCE:
+            check_any_batch(student, compare(part, images[:1], expected[:1]), file)
         if not difference <= TOLERANCE:
             raise ValueError(
                 f'Expected ONNX Runtime to agree with PyTorch within {TOLERANCE:g} of the largest '
@@ -105,9 +117,8 @@ def export_onnx(student: nn.Module, file: Path, size: tuple[int, int], classes: 
             )
         part.replace(file)
     except torch.onnx.errors.OnnxExporterError as error:
-        names = [type(x).__name__ for x in (student.decode_head, student.backbone)]
         raise ValueError(
-            f'Expected {" on ".join(names)} to consist of what ONNX knows at {size[0]}x{size[1]}, '
+            f'Expected {name_of(student)} to consist of what ONNX knows at {size[0]}x{size[1]}, '
             f'but: {str(error).splitlines()[0]}. {file} was not written.'
         ) from error
     finally:
@@ -115,16 +126,60 @@ def export_onnx(student: nn.Module, file: Path, size: tuple[int, int], classes: 
     return difference
 
 
-def write_onnx(network: Logits, images: Tensor, file: Path, facts: dict[str, str]) -> None:
-    """Trace a network and write it, with facts in its metadata; any number of images may follow."""
+def name_of(student: nn.Module) -> str:
+    """Return what a segmentor consists of, for messages."""
+    return ' on '.join(type(x).__name__ for x in (student.decode_head, student.backbone))
+
+
+def check_repeats(student: nn.Module, first: Tensor, second: Tensor) -> None:
+    """Raise ValueError if two runs of a network on the same images differ: nothing can match it."""
+    difference = relative_difference(second, first)
+    if difference > TOLERANCE:
+        drawn = [type(x).__name__ for x in student.modules() if getattr(x, 'rand_init', False)]
+        remedy = 'Make it repeat itself in eval mode'
+        if drawn:
+            remedy = (
+                f'Its {drawn[0]} draws new bases for every run; ham_kwargs=dict(rand_init=False) '
+                'in the decode_head of --config draws them once'
+            )
+        raise ValueError(
+            f'Expected {name_of(student)} to give the same logits for the same images, but it is '
+            f'random: two runs of PyTorch differ by {difference:.2g} of the largest logit, so that '
+            f'no file can be held to it. {remedy}.'
+        )
+
+
+def check_any_batch(student: nn.Module, difference_of_one: float, file: Path) -> None:
+    """Raise ValueError if a file, wrong for two images, is right for the one it was traced with."""
+    if difference_of_one <= TOLERANCE:
+        raise ValueError(
+            f'Expected the trace of {name_of(student)} to hold for any number of images, but it '
+            'holds for the number it was made with alone, as in Swin Transformers, whose windows '
+            f'are counted into it. {file} was not written. Add --batch 1, or as many images as '
+            'every run will have.'
+        )
+
+
+def write_onnx(
+    network: nn.Module, images: Tensor, file: Path, facts: dict[str, str], fixed: bool = False
+) -> None:
+    """Trace a network and write it, with facts in its metadata.
+
+    Args:
+        network: Maps images to logits.
+        images: To trace it with, (N, 3, H, W).
+        file: To write.
+        facts: Name and value.
+        fixed: Whether the file is for N images alone, and not for any number.
+    """
     import onnx
 
+    axes = {} if fixed else {'images': {0: 'batch'}, 'logits': {0: 'batch'}}
     with warnings.catch_warnings():  # this exporter is deprecated, but the new one needs onnxscript
         warnings.simplefilter('ignore')
         torch.onnx.export(
             network, (images,), str(file), dynamo=False,
-            input_names=['images'], output_names=['logits'],
-            dynamic_axes={'images': {0: 'batch'}, 'logits': {0: 'batch'}},
+            input_names=['images'], output_names=['logits'], dynamic_axes=axes,
         )  # fmt: skip
     model = onnx.load(str(file))
     onnx.helper.set_model_props(model, facts)
@@ -142,11 +197,20 @@ def describe_inputs(student: nn.Module, classes: tuple) -> dict[str, str]:
 
 
 def compare(file: Path, images: Tensor, expected: Tensor) -> float:
-    """Return max |ONNX Runtime - PyTorch| / max(1, max |PyTorch|)."""
+    """Return the relative difference of ONNX Runtime, infinite where it cannot run these images."""
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-    got = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+    try:
+        got = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+    except (errors.Fail, errors.InvalidArgument, errors.RuntimeException):
+        return float('inf')
+    return relative_difference(got, expected)
+
+
+def relative_difference(got: Tensor, expected: Tensor) -> float:
+    """Return max |got - expected| / max(1, max |expected|), infinite for another shape."""
     if got.shape != expected.shape:
         return float('inf')
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1))

@@ -69,8 +69,9 @@ def run(tool, tmp_path, *options):
     return tool.main([str(tmp_path / 'iter_9.pth'), str(tmp_path / 'out.pth'), *options])
 
 
-def export_onnx(tool, tmp_path, size='160x96', config='student.py'):
+def export_onnx(tool, tmp_path, size='160x96', config='student.py', batch=None):
     options = ('--onnx', str(tmp_path / 'out.onnx'), '--config', str(tmp_path / config))
+    options += ('--batch', str(batch)) if batch else ()
     return run(tool, tmp_path, '--force', *options, '--size', size)
 
 
@@ -224,6 +225,88 @@ def test_network_that_onnx_does_not_know_is_named(
     monkeypatch.setattr(onnx_export, 'fix_pools', lambda network, inputs: None)
     assert export_onnx(tool, tmp_path) == 1
     assert 'PSPHead on ResNetV1c' in capsys.readouterr().err
+
+
+def on_another_backbone(make_segmentor, backbone, head):
+    """Return a config whose windows are counted into a trace, or whose head draws at random."""
+    model = make_segmentor(auxiliary=False)
+    shared = {key: model['decode_head'][key] for key in ('num_classes', 'norm_cfg', 'loss_decode')}
+    return dict(model, backbone=backbone, decode_head=dict(shared, **head))
+
+
+def swin(make_segmentor):
+    backbone = dict(
+        type='SwinTransformer', embed_dims=8, depths=(2, 2), num_heads=(1, 2), strides=(4, 2),
+        out_indices=(0, 1), patch_norm=True,
+    )  # fmt: skip
+    head = dict(type='FCNHead', in_channels=16, channels=8, in_index=1, concat_input=False)
+    return on_another_backbone(make_segmentor, backbone, dict(head, num_convs=1))
+
+
+def segnext(make_segmentor, rand_init):
+    widths = dict(embed_dims=[8, 8, 8, 16], mlp_ratios=[2, 2, 2, 2], depths=[1, 1, 1, 1])
+    backbone = dict(type='MSCAN', norm_cfg=dict(type='BN'), **widths)
+    head = dict(type='LightHamHead', in_channels=[8, 8, 16], in_index=[1, 2, 3], channels=16)
+    ham = dict(MD_S=1, MD_R=4, train_steps=2, eval_steps=3, inv_t=100, rand_init=rand_init)
+    head.update(ham_channels=16, ham_kwargs=ham, norm_cfg=dict(type='GN', num_groups=4))
+    model = on_another_backbone(make_segmentor, backbone, {})
+    model['decode_head'].update(head)
+    return model
+
+
+def test_a_batch_that_the_trace_counts_is_offered(
+    tool, make_segmentor, write_training, tmp_path, capsys
+):
+    import onnxruntime
+
+    network = write_training(swin(make_segmentor))
+    assert export_onnx(tool, tmp_path, '96x64') == 1
+    message = capsys.readouterr().err
+    assert 'FCNHead on SwinTransformer to hold for any number of images' in message
+    assert 'Add --batch 1' in message
+    assert not (tmp_path / 'out.onnx').exists()
+    assert export_onnx(tool, tmp_path, '96x64', batch=2) == 0
+    assert 'for 2 image(s) a run' in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / 'out.onnx'), providers=['CPUExecutionProvider']
+    )
+    assert session.get_inputs()[0].shape == [2, 3, 64, 96]
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = nn.functional.interpolate(network(images), (64, 96), mode='bilinear')
+    got = torch.from_numpy(session.run(['logits'], {'images': images.numpy()})[0])
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_is_random_is_called_so(
+    tool, make_segmentor, write_training, tmp_path, capsys
+):
+    write_training(segnext(make_segmentor, rand_init=True))
+    assert export_onnx(tool, tmp_path, '96x64') == 1
+    message = capsys.readouterr().err
+    assert 'LightHamHead on MSCAN' in message
+    assert 'it is random: two runs of PyTorch differ by 0.' in message
+    assert 'NMF2D draws new bases for every run; ham_kwargs=dict(rand_init=False)' in message
+    assert not (tmp_path / 'out.onnx').exists()
+    Config({'model': segnext(make_segmentor, rand_init=False)}).dump(str(tmp_path / 'once.py'))
+    assert export_onnx(tool, tmp_path, '96x64', 'once.py') == 0
+
+
+def test_a_file_that_cannot_run_two_images_differs(onnx_export, tmp_path):
+    class OneImage(nn.Module):
+        def forward(self, images):
+            return images.reshape(1, 3, 4, 4)
+
+    images, file = torch.randn(2, 3, 4, 4), tmp_path / 'one.onnx'
+    onnx_export.write_onnx(OneImage(), images[:1], file, {})
+    assert onnx_export.compare(file, images[:1], images[:1]) == 0
+    assert onnx_export.compare(file, images, images) == float('inf')
+
+
+def test_a_batch_is_a_number(tool, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tool, tmp_path, '--batch', '0')
+    assert "expected a number of images above 0, but got '0'" in capsys.readouterr().err
 
 
 def test_onnx_with_another_config_is_refused(
