@@ -16,6 +16,16 @@ if not getattr(torch.__spec__, '_initializing', False):
 
     compat.activate()
     from balkd_seg import datasets, distillers, hooks, losses, metrics
-    from balkd_seg.compat import amp
+    from balkd_seg.compat import amp, cross_entropy
 
-    __all__ = ['amp', 'compat', 'datasets', 'distillers', 'hooks', 'losses', 'metrics']
+    cross_entropy.mend_class_weights()
+    __all__ = [
+        'amp',
+        'compat',
+        'cross_entropy',
+        'datasets',
+        'distillers',
+        'hooks',
+        'losses',
+        'metrics',
+    ]

@@ -5,6 +5,7 @@ What is changed, and only where it is needed:
 - `mmcv.ops` gets a placeholder where mmcv-lite is installed (`mmcv_ops.py`).
 - `torch.load` with its default `weights_only=True` accepts what mmengine stores (`checkpoints.py`).
 - `AmpOptimWrapper` also runs on a machine without GPU (`amp.py`; registered by `import balkd_seg`).
+- `CrossEntropyLoss` with `class_weight` takes ignored pixels (`cross_entropy.py`; likewise).
 """
 
 import os
