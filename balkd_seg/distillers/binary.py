@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from balkd_seg.distillers.taps import logits_head, task_losses
+from balkd_seg.distillers.taps import logits_head, logits_path, task_losses
 from balkd_seg.ops._binary import two_class_logits
 
 
@@ -27,6 +27,16 @@ def is_one_sigmoid(network: nn.Module) -> bool:
     """Return whether a network tells two classes apart by one sigmoid channel."""
     head: Any = logits_head(network)
     return head.out_channels == 1
+
+
+def gives_logits(network: nn.Module, tap: str) -> bool:
+    """Return whether a tap gives what a network predicts from: the head's output or `conv_seg`'s.
+
+    Args:
+        network: An mmseg segmentor.
+        tap: Dotted module path.
+    """
+    return tap in (logits_path(network), f'{logits_path(network)}.conv_seg')
 
 
 def check_classes(network: nn.Module, role: str) -> None:

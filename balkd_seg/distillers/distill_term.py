@@ -8,7 +8,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from balkd_seg.distillers.binary import is_one_sigmoid, warn_of_sigmoids
+from balkd_seg.distillers.binary import gives_logits, is_one_sigmoid, warn_of_sigmoids
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
 from balkd_seg.ops._binary import two_class_logits
 
@@ -61,7 +61,7 @@ class DistillTerm(nn.Module):
         self._check_loss_name(entry['type'])
         self._check_agreement_with_head(student)
         self._student_is_binary = self._teacher_is_binary = False
-        if self.student_tap == logits_path(student):
+        if gives_logits(student, self.student_tap):
             warn_of_sigmoids(student, learner)
             self._student_is_binary = is_one_sigmoid(student)
 
@@ -88,7 +88,7 @@ class DistillTerm(nn.Module):
         """Take the teacher's logits where no tap was named; raise ValueError if it has no tap."""
         self._teacher_tap = self._teacher_tap or logits_path(teacher)
         find_tap(teacher, self._teacher_tap, role)
-        if self._teacher_tap == logits_path(teacher):
+        if gives_logits(teacher, self._teacher_tap):
             warn_of_sigmoids(teacher, role)
             self._teacher_is_binary = is_one_sigmoid(teacher)
 

@@ -110,6 +110,13 @@ def test_every_loss_sees_two_classes(make_pair, make_batch, channels):
     assert_equal(one, two)
 
 
+def test_conv_seg_by_name_is_the_logits_too(make_pair, make_batch):
+    taps = dict(student_tap='decode_head.conv_seg', teacher_tap='decode_head.conv_seg')
+    batch = make_batch(num_classes=2)
+    pair = [make_pair(1, 1, [dict(type='PixelwiseKLLoss', **entry)]) for entry in (taps, {})]
+    assert_equal(*(step(distiller, batch) for distiller in pair))
+
+
 @pytest.mark.parametrize('channels', [(1, 1), (1, 2), (2, 1)])
 def test_both_networks_train(make_pair, make_batch, channels):
     distill = [
