@@ -19,8 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 import balkd_seg  # before mmengine: what it warns of at every start is nothing to act on
 
 # isort: split
@@ -228,7 +226,7 @@ def show_results(work: Path, scale: Scale, mious: dict[str, float]) -> None:
     print(f'\n{"":<34}{"mIoU %":>7}{"parameters":>12}{"iterations":>12}  checkpoint')
     for name, miou in mious.items():
         file = checkpoint_of(work, name, scale)
-        weights = torch.load(file, map_location='cpu', weights_only=True)['state_dict']
+        weights = balkd_seg.compat.load_weights(file, map_location='cpu')['state_dict']
         skip = ('auxiliary_head.', 'running_', 'num_batches')
         count = sum(v.numel() for k, v in weights.items() if not any(word in k for word in skip))
         print(

@@ -2,10 +2,13 @@
 
 import json
 import warnings
+from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from balkd_seg.distillers.renormalise import converts_channels
 
 TOLERANCE = 1e-3  # of the largest logit; float32 convolutions of two libraries differ by about 1e-5
 
@@ -177,8 +180,10 @@ def write_onnx(
     axes = {} if fixed else {'images': {0: 'batch'}, 'logits': {0: 'batch'}}
     with warnings.catch_warnings():  # this exporter is deprecated, but the new one needs onnxscript
         warnings.simplefilter('ignore')
+        # said where it can be: since 2.9 the new one is the default
+        old = {'dynamo': False} if 'dynamo' in signature(torch.onnx.export).parameters else {}
         torch.onnx.export(
-            network, (images,), str(file), dynamo=False,
+            network, (images,), str(file), **old,
             input_names=['images'], output_names=['logits'], dynamic_axes=axes,
         )  # fmt: skip
     model = onnx.load(str(file))
@@ -192,7 +197,7 @@ def describe_inputs(student: nn.Module, classes: tuple) -> dict[str, str]:
     facts = {'classes': classes}
     for name in ('mean', 'std'):
         facts[name] = getattr(preprocessor, name, torch.zeros(0)).flatten().tolist()
-    facts['channels'] = 'RGB' if getattr(preprocessor, 'channel_conversion', True) else 'BGR'
+    facts['channels'] = 'RGB' if converts_channels(preprocessor) else 'BGR'
     return {name: json.dumps(value) for name, value in facts.items()}
 
 

@@ -24,9 +24,7 @@ class Renormalise(nn.Module):
         super().__init__()
         mean_s, std_s = (x.cpu() for x in _channel_statistics(source))
         mean_t, std_t = (x.cpu() for x in _channel_statistics(target))
-        self.flip = bool(getattr(source, 'channel_conversion', False)) != bool(
-            getattr(target, 'channel_conversion', False)
-        )
+        self.flip = converts_channels(source) != converts_channels(target)
         if self.flip:
             mean_s, std_s = mean_s.flip(0), std_s.flip(0)
         self.same = not self.flip and torch.equal(mean_s, mean_t) and torch.equal(std_s, std_t)
@@ -38,6 +36,25 @@ class Renormalise(nn.Module):
         if self.same:
             return inputs
         return (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
+
+
+def converts_channels(preprocessor: Any) -> bool:
+    """Return whether a data preprocessor turns BGR into RGB (or back) before it normalises.
+
+    Raises:
+        ValueError: If it does not tell: a silent guess would give a teacher wrong colours.
+    """
+    for name in (
+        'channel_conversion',
+        '_channel_conversion',
+    ):  # mmseg's, and mmengine's and onedl's
+        if hasattr(preprocessor, name):
+            return bool(getattr(preprocessor, name))
+    raise ValueError(
+        'Expected a data preprocessor that tells by `channel_conversion` or `_channel_conversion` '
+        f'whether it changes the order of channels, but got {type(preprocessor).__name__} with '
+        'neither. Use SegDataPreProcessor or one derived from it.'
+    )
 
 
 def _channel_statistics(preprocessor: Any) -> tuple[Tensor, Tensor]:
