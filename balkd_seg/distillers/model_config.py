@@ -6,6 +6,8 @@ import os
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import is_installed
 
+from balkd_seg.distillers.supported import check_missing_module, check_packages
+
 
 def resolve_model_config(network: dict, role: str) -> ConfigDict:
     """Return the model dict of a network given by config name, path or inline.
@@ -20,7 +22,8 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
         The model dict, with a data preprocessor if the config has one at its top level.
 
     Raises:
-        ValueError: If neither `config` nor `type` is there, or the config holds no model.
+        ValueError: If neither `config` nor `type` is there, the config holds no model, or one that
+            needs a package that is not installed.
         FileNotFoundError: If the config does not exist.
     """
     network = copy.deepcopy(dict(network))
@@ -35,9 +38,14 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
                 f'Expected the {role} to have `config` (a config name or path) or `type` (an '
                 f'inline model dict), but got only the keys {sorted(network)}.'
             )
+        check_packages(network, role)
         return ConfigDict(network)
     name = network.pop('config')
-    loaded = _load_config(name, role)
+    try:
+        loaded = _load_config(name, role)
+    except ImportError as error:  # of its `custom_imports`
+        check_missing_module(error, f'the config of the {role}, `{name}`,')
+        raise
     if 'model' not in loaded:
         raise ValueError(f'Expected the config of the {role}, `{name}`, to define `model`.')
     model = loaded.model
@@ -51,6 +59,7 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
     # list-valued heads (cascades) are overridden by index: decode_head={'1': dict(...)}
     merged = Config(dict(model=model.to_dict()))
     merged.merge_from_dict(dict(model=network), allow_list_keys=True)
+    check_packages(merged.model, role)
     return merged.model
 
 

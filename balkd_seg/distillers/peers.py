@@ -21,6 +21,7 @@ from balkd_seg.distillers.checkpoint import (
 from balkd_seg.distillers.distill_term import BesideStateDict
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.renormalise import Renormalise
+from balkd_seg.distillers.supported import check_heads
 
 _TAKEN = ('student', 'decode', 'aux', 'distill')
 
@@ -65,6 +66,7 @@ class Peers(BesideStateDict, nn.ModuleDict):
             config = dict(config)
             self.checkpoints[name] = config.pop('checkpoint', None)
             model = resolve_model_config(config, name)
+            check_heads(model, name)
             with _own_random_state(index):
                 self[name] = MODELS.build(model)
             inputs[name] = Renormalise(preprocessor, self.network(name).data_preprocessor)

@@ -9,8 +9,10 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
+from balkd_seg.distillers.failures import blaming
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.renormalise import Renormalise
+from balkd_seg.distillers.supported import check_heads
 from balkd_seg.distillers.taps import record_taps
 
 
@@ -40,6 +42,7 @@ class FrozenTeacher:
                 'model.teacher.checkpoint to a file or URL of a trained teacher.'
             )
         model = resolve_model_config(config, 'teacher')
+        check_heads(model, 'teacher')
         model.update(pretrained=None, auxiliary_head=None)
         # SyncBN in eval mode equals BN, but refuses to run on a CPU
         self.network = revert_sync_batchnorm(MODELS.build(model))
@@ -72,10 +75,12 @@ class FrozenTeacher:
             paths: Dotted module paths.
 
         Raises:
-            ValueError: If an output is NaN or +inf; names the teacher.
+            ValueError: If an output is NaN or +inf, or the teacher itself raises; names it.
         """
         with record_taps(self.network, paths, 'teacher') as outputs:
-            self.network(self._renormalise(inputs), mode='tensor')
+            images = self._renormalise(inputs)
+            with blaming(self.network, 'teacher', images):
+                self.network(images, mode='tensor')
         for path, output in outputs.items():
             # -inf is a class ruled out; the logger of every iteration synchronises anyway
             if not bool((output < torch.inf).all()):
