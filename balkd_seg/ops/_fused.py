@@ -14,7 +14,7 @@ from torch import Tensor
 
 from balkd_seg.ops._fused_kernels import full_resolution, scale
 from balkd_seg.ops._select import interpreted
-from balkd_seg.ops._types import Problem, Solution
+from balkd_seg.ops._types import Problem, Solution, flags
 
 _INT32 = 2**31
 # The interpreter's time goes by programs, not by pixels.
@@ -67,27 +67,6 @@ def scale_(tensor: Tensor, factor: Tensor) -> None:
 def device_of(tensor: Tensor) -> Any:
     """Return a context in which kernels run where the tensor is."""
     return torch.cuda.device_of(tensor)
-
-
-def flags(problem: Problem) -> dict[str, bool]:
-    """Return what `solve_pixels` has to know at compile time."""
-    terms = problem.terms
-    tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
-    weighting = problem.weighting
-    return {
-        'FORWARD': terms.forward_weight > 0,
-        'REVERSE': terms.reverse_weight > 0,
-        'TASK': problem.target is not None,
-        'CLASS_WEIGHT': problem.class_weight is not None,
-        'SAME': tau_f == tau_r,
-        'HALF_F': tau_r == 2 * tau_f,
-        'HALF_R': tau_f == 2 * tau_r,
-        'UNIT_F': tau_f == 1,
-        'UNIT_R': tau_r == 1 != tau_f,
-        'ENTROPY': weighting.granularity != 'none',
-        'ENTROPY_F': weighting.temperature == tau_f,
-        'ENTROPY_R': weighting.temperature == tau_r != tau_f,
-    }
 
 
 def temperatures(problem: Problem) -> tuple[float, float, float, float]:

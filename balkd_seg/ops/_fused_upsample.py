@@ -15,7 +15,6 @@ from torch import Tensor
 from balkd_seg.ops._chunked import exchanged
 from balkd_seg.ops._fused import (
     device_of,
-    flags,
     groups_of,
     labels,
     new_sums,
@@ -23,7 +22,7 @@ from balkd_seg.ops._fused import (
     temperatures,
 )
 from balkd_seg.ops._fused_upsample_kernels import gather, upsampled
-from balkd_seg.ops._types import Problem, Solution
+from balkd_seg.ops._types import Problem, Solution, flags
 
 _GATHER_BLOCK = 128
 
