@@ -19,14 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 import balkd_seg  # before mmengine: what it warns of at every start is nothing to act on
 
 # isort: split
 from mmengine.config import Config
-
-from balkd_seg.networks.build import preprocessor_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER, STUDENT = 'pspnet-r34-d16', 'pspnet-r18-d32'
@@ -153,11 +149,12 @@ def shrink(cfg: Config, scenes: Path, scale: Scale, iterations: int) -> None:
             if 'crop_size' in step:
                 step.crop_size = scale.crop
     cfg.train_dataloader.batch_size = scale.batch
-    preprocessor_settings(cfg)['size'] = scale.crop
+    cfg.model.get('student', cfg.model).data_preprocessor.size = scale.crop
     cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     warm_up, decay = cfg.param_scheduler
     warm_up.end = decay.begin = max(1, iterations // 8)
-    decay.end = cfg.default_hooks.checkpoint.interval = iterations
+    decay.end = iterations
+    cfg.default_hooks.checkpoint.interval = iterations
     cfg.default_hooks.logger.interval = min(10, iterations)
 
 
@@ -229,7 +226,7 @@ def show_results(work: Path, scale: Scale, mious: dict[str, float]) -> None:
     print(f'\n{"":<34}{"mIoU %":>7}{"parameters":>12}{"iterations":>12}  checkpoint')
     for name, miou in mious.items():
         file = checkpoint_of(work, name, scale)
-        weights = torch.load(file, map_location='cpu', weights_only=True)['state_dict']
+        weights = balkd_seg.compat.load_weights(file, map_location='cpu')['state_dict']
         skip = ('auxiliary_head.', 'running_', 'num_batches')
         count = sum(v.numel() for k, v in weights.items() if not any(word in k for word in skip))
         print(

@@ -23,10 +23,9 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
-import balkd_seg  # noqa: F401  (before mmengine: its checkpoints load with weights_only=True)
+from balkd_seg.compat import load_weights  # before mmengine
 
 # isort: split
-import torch
 from demo import read_log
 
 WAITING, TRAINING, MEASURING, DONE, FAILED = 'waiting', 'training', 'measuring', 'done', 'failed'
@@ -146,7 +145,7 @@ class RunFolder:
         files = [file for file in self.work.glob('iter_*.pth') if file.stem[5:].isdigit()]
         for file in sorted(files, key=lambda file: int(file.stem[5:]), reverse=True):
             try:
-                torch.load(file, map_location='cpu', weights_only=True, mmap=True)
+                load_weights(file, map_location='cpu', mmap=True)
             except Exception:  # whatever half a file makes the reader raise
                 file.unlink()
                 continue

@@ -2,12 +2,13 @@
 
 import json
 import warnings
+from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from balkd_seg.networks.facts import channel_statistics, input_channels
+from balkd_seg.distillers.renormalise import converts_channels
 
 TOLERANCE = 1e-3  # of the largest logit; float32 convolutions of two libraries differ by about 1e-5
 
@@ -46,7 +47,7 @@ def fix_pools(network: nn.Module, inputs: Tensor) -> None:
 
     Args:
         network: A `Logits`; changed in place.
-        inputs: Images of the size to export, (N, channels, H, W).
+        inputs: Images of the size to export, (N, 3, H, W).
     """
     sizes: dict[nn.Module, tuple] = {}
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
@@ -66,7 +67,7 @@ def fix_pools(network: nn.Module, inputs: Tensor) -> None:
 
 
 class Logits(nn.Module):
-    """A segmentor as a function from normalised images to logits (N, C, H, W)."""
+    """A segmentor as a function from normalised images (N, 3, H, W) to logits (N, C, H, W)."""
 
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class Logits(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the logits of images (N, channels, H, W), at their size."""
+        """Return the logits at the size of the images."""
         size = tuple(int(length) for length in inputs.shape[2:])
         return self.segmentor.encode_decode(inputs, [{'img_shape': size}])
 
@@ -100,7 +101,7 @@ def export_onnx(
             alone, or the file computes something else.
     """
     torch.manual_seed(0)
-    images = torch.randn(batch or 2, input_channels(student), size[1], size[0])
+    images = torch.randn(batch or 2, 3, size[1], size[0])
     network = Logits(student).eval()
     expected = network(images)
     check_repeats(student, expected, network(images))
@@ -169,7 +170,7 @@ def write_onnx(
 
     Args:
         network: Maps images to logits.
-        images: To trace it with, (N, channels, H, W).
+        images: To trace it with, (N, 3, H, W).
         file: To write.
         facts: Name and value.
         fixed: Whether the file is for N images alone, and not for any number.
@@ -179,8 +180,10 @@ def write_onnx(
     axes = {} if fixed else {'images': {0: 'batch'}, 'logits': {0: 'batch'}}
     with warnings.catch_warnings():  # this exporter is deprecated, but the new one needs onnxscript
         warnings.simplefilter('ignore')
+        # said where it can be: since 2.9 the new one is the default
+        old = {'dynamo': False} if 'dynamo' in signature(torch.onnx.export).parameters else {}
         torch.onnx.export(
-            network, (images,), str(file), dynamo=False,
+            network, (images,), str(file), **old,
             input_names=['images'], output_names=['logits'], dynamic_axes=axes,
         )  # fmt: skip
     model = onnx.load(str(file))
@@ -192,10 +195,9 @@ def describe_inputs(student: nn.Module, classes: tuple) -> dict[str, str]:
     """Return what a user of the ONNX file must know, as JSON texts."""
     preprocessor = student.data_preprocessor
     facts = {'classes': classes}
-    statistics = channel_statistics(preprocessor, input_channels(student))
-    for name, values in zip(('mean', 'std'), statistics, strict=True):
-        facts[name] = values.flatten().tolist()
-    facts['channels'] = 'RGB' if getattr(preprocessor, 'channel_conversion', True) else 'BGR'
+    for name in ('mean', 'std'):
+        facts[name] = getattr(preprocessor, name, torch.zeros(0)).flatten().tolist()
+    facts['channels'] = 'RGB' if converts_channels(preprocessor) else 'BGR'
     return {name: json.dumps(value) for name, value in facts.items()}
 
 

@@ -41,5 +41,12 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
             )
         OptimWrapper.__init__(self, **kwargs)
         self._scale_update_param = None
-        self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
+        self.loss_scaler = _scaler_that_is_off()
         self.cast_dtype = torch.bfloat16
+
+
+def _scaler_that_is_off() -> Any:
+    """Return a loss scaler by the name that it has from PyTorch 2.3 on, or had before."""
+    if hasattr(torch.amp, 'GradScaler'):
+        return torch.amp.GradScaler('cpu', enabled=False)
+    return torch.cuda.amp.GradScaler(enabled=False)

@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmseg.registry import TRANSFORMS
 
 IGNORE_INDEX = 255
+OPTIONAL_DECODERS = {'tifffile': 'tifffile', 'turbojpeg': 'PyTurboJPEG'}  # and their packages
 
 
 @TRANSFORMS.register_module()
@@ -21,12 +22,23 @@ class LoadCheckedImage(LoadImageFromFile):
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is empty, truncated or no image.
+            ValueError: The file is empty, truncated or no image, or its decoder is not installed.
         """
+        path = results['img_path']
         try:
             return super().transform(results)
-        except (AssertionError, cv2.error) as error:
-            raise ValueError(unreadable('image', results['img_path'])) from error
+        except (AssertionError, SyntaxError, OSError, cv2.error) as error:
+            if getattr(error, 'filename', None) is not None:
+                raise  # of the file system, which names it; Pillow's have no name
+            raise ValueError(unreadable('image', path)) from error
+        except AttributeError as error:  # mmcv has None in place of what it could not import
+            package = OPTIONAL_DECODERS.get(self.imdecode_backend)
+            if package is None:
+                raise
+            raise ValueError(
+                f'Expected the decoder of imdecode_backend={self.imdecode_backend!r} to be '
+                f"installed, but it is not, for {path}. pip install {package}, or take 'cv2'"
+            ) from error
 
 
 @TRANSFORMS.register_module()
@@ -35,8 +47,9 @@ class LoadCheckedAnnotations(BaseTransform):
 
     A label outside [0, num_classes) that is neither 255 (ignored) nor named by the data set's
     `label_map` would train on garbage on a CPU and kill the process on a GPU. Differs from
-    `LoadAnnotations` also in that wider integers than 8 bits are checked and not wrapped round,
-    and that a sample without `seg_map_path` (inference on a bare image) passes through.
+    `LoadAnnotations` also in that wider integers than 8 bits are checked and not wrapped round (a
+    `label_map` may name them: `{65535: 255}`), that fractions are refused and not cut off, and that
+    a sample without `seg_map_path` (inference on a bare image) passes through.
 
     Args:
         num_classes: Number of classes of the data set's own label files.
@@ -64,9 +77,7 @@ class LoadCheckedAnnotations(BaseTransform):
         label_map = results.get('label_map') or {}
         labels = read_labels(path)
         check_labels(labels, path, self.num_classes, label_map, results.get('ori_shape'))
-        lookup = np.arange(256, dtype=np.uint8)
-        lookup[list(label_map)] = list(label_map.values())
-        results['gt_seg_map'] = lookup[labels]
+        results['gt_seg_map'] = map_labels(labels, label_map)
         results['seg_fields'].append('gt_seg_map')
         return results
 
@@ -75,17 +86,55 @@ class LoadCheckedAnnotations(BaseTransform):
 
 
 def read_labels(path: str) -> np.ndarray:
-    """Return the label file as it is stored, for example (H, W) uint8.
+    """Return the integers of a label file, in the dtype they are stored in: (H, W) uint8, say.
+
+    One bit becomes uint8, whole floating numbers int64.
 
     Raises:
-        ValueError: The file is empty, truncated or no image.
+        ValueError: The file is empty, truncated or no image, or holds fractions or NaN.
     """
     try:
-        return mmcv.imfrombytes(fileio.get(path), flag='unchanged', backend='pillow')
-    except FileNotFoundError:
-        raise
+        labels = mmcv.imfrombytes(fileio.get(path), flag='unchanged', backend='pillow')
     except (OSError, SyntaxError) as error:  # what Pillow raises on a damaged file
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the file system
         raise ValueError(unreadable('label', path)) from error
+    if labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if np.issubdtype(labels.dtype, np.floating):
+        whole = np.nan_to_num(labels, nan=0.5, posinf=0.5, neginf=0.5)
+        broken = whole != np.trunc(whole)
+        if broken.any():
+            raise ValueError(
+                f'Expected whole numbers in the label file {path}, but got '
+                f'{labels[broken][:3].tolist()} of {labels.dtype}. Write class numbers, as '
+                f'8-bit integers, and {IGNORE_INDEX} where there is no label'
+            )
+        return whole.astype(np.int64)
+    return labels
+
+
+def map_labels(labels: np.ndarray, label_map: dict[int, int]) -> np.ndarray:
+    """Return labels of any integer dtype as uint8, with those of `label_map` replaced.
+
+    Raises:
+        ValueError: `label_map` leads out of 8 bits.
+    """
+    wide = [f'{old}: {new}' for old, new in label_map.items() if not 0 <= new <= 255]
+    if wide:
+        raise ValueError(
+            f'Expected `label_map` of the data set to lead to 0 to 255, but got {wide[:5]}. '
+            f'Map what is to be ignored to {IGNORE_INDEX}'
+        )
+    if labels.dtype == np.uint8:
+        lookup = np.arange(256, dtype=np.uint8)
+        known = {old: new for old, new in label_map.items() if 0 <= old <= 255}
+        lookup[list(known)] = list(known.values())
+        return lookup[labels]
+    mapped = labels.copy()
+    for old, new in label_map.items():
+        mapped[labels == old] = new
+    return mapped.astype(np.uint8)
 
 
 def check_labels(

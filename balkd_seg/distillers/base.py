@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from balkd_seg.distillers.binary import check_classes, check_task_loss
 from balkd_seg.distillers.distill_term import BesideStateDict, DistillTerm, DistillTerms
+from balkd_seg.distillers.failures import blaming
 from balkd_seg.distillers.fused_task import TaskLoss, defer_task_loss
 from balkd_seg.distillers.model_config import resolve_model_config
+from balkd_seg.distillers.supported import check_heads
 from balkd_seg.distillers.taps import logits_head, record_taps
 
 
@@ -52,7 +54,11 @@ class Distiller(BaseSegmentor):
                 f'Expected `pretrained` and `train_cfg` to be None in a {type(self).__name__}, but '
                 f'got {pretrained!r} and {train_cfg!r}. Put them into its `student`.'
             )
-        network = MODELS.build(resolve_model_config(student, 'student', data_preprocessor))
+        model = resolve_model_config(student, 'student')
+        check_heads(model, 'student')
+        if data_preprocessor is not None:
+            model.setdefault('data_preprocessor', data_preprocessor)
+        network = MODELS.build(model)
         check_classes(network, 'student')
         check_task_loss(network, 'student')
         super().__init__(data_preprocessor=network.data_preprocessor)
@@ -182,11 +188,15 @@ class Step(NamedTuple):
             data_samples: N `SegDataSample`.
             taps: Dotted module paths.
             deferred: Whether the loss of the main head is left to `learn`.
+
+        Raises:
+            ValueError: From what the network itself raises; names it and its input size.
         """
         with record_taps(network, taps, role) as outputs:
             if not deferred:
-                return cls(network.loss(inputs, data_samples), outputs, None)
-            with defer_task_loss(network) as task:
+                with blaming(network, role, inputs, data_samples):
+                    return cls(network.loss(inputs, data_samples), outputs, None)
+            with defer_task_loss(network) as task, blaming(network, role, inputs, data_samples):
                 return cls(network.loss(inputs, data_samples), outputs, task)
 
     def learn(

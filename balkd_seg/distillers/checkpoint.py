@@ -10,12 +10,14 @@ import torch
 from mmengine.dist import barrier, get_local_rank
 from torch import Tensor, nn
 
+from balkd_seg.compat.checkpoints import load_weights
+
 # The auxiliary head only serves a network's own training: a frozen one is built without it.
 _UNUSED_PREFIX = 'auxiliary_head.'
 
 
 def read_checkpoint(path: str, role: str, setting: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint file or URL with `weights_only=True`.
+    """Read a checkpoint file or URL without running anything of it.
 
     Args:
         path: A file, or an http(s) URL, which is kept in PyTorch's hub cache.
@@ -42,7 +44,7 @@ def read_checkpoint(path: str, role: str, setting: str | None = None) -> dict[st
             f'`{os.getcwd()}`. Give a file or URL{where}.'
         )
     try:
-        checkpoint = torch.load(file, map_location='cpu', weights_only=True)
+        checkpoint = load_weights(file, map_location='cpu')
     except Exception as error:  # whatever a malformed pickle raises while it is read
         raise ValueError(
             f'Expected the checkpoint of the {role}, `{path}`, to be a complete file of weights '

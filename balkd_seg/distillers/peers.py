@@ -21,6 +21,7 @@ from balkd_seg.distillers.checkpoint import (
 from balkd_seg.distillers.distill_term import BesideStateDict
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.renormalise import Renormalise
+from balkd_seg.distillers.supported import check_heads
 
 _TAKEN = ('student', 'decode', 'aux', 'distill')
 
@@ -35,8 +36,7 @@ class Peers(BesideStateDict, nn.ModuleDict):
         configs: For each name `dict(config=..., **overrides)` or an inline model dict; with
             `checkpoint` it starts from there, every weight of it. A checkpoint of mutual training
             gives the peer of that name, if it has one.
-        student: The network whose data preprocessor makes the images.
-        data_preprocessor: For a peer that has none in its own config.
+        preprocessor: The student's, which makes the images.
 
     Raises:
         ValueError: If a name or config is wrong.
@@ -45,12 +45,7 @@ class Peers(BesideStateDict, nn.ModuleDict):
 
     inputs: nn.ModuleDict
 
-    def __init__(
-        self,
-        configs: dict[str, dict],
-        student: BaseSegmentor,
-        data_preprocessor: dict | None = None,
-    ) -> None:
+    def __init__(self, configs: dict[str, dict], preprocessor: nn.Module) -> None:
         super().__init__()
         if not configs:
             raise ValueError(
@@ -70,10 +65,11 @@ class Peers(BesideStateDict, nn.ModuleDict):
                 )
             config = dict(config)
             self.checkpoints[name] = config.pop('checkpoint', None)
-            model = resolve_model_config(config, name, data_preprocessor)
+            model = resolve_model_config(config, name)
+            check_heads(model, name)
             with _own_random_state(index):
                 self[name] = MODELS.build(model)
-            inputs[name] = Renormalise.between(student, self.network(name), name)
+            inputs[name] = Renormalise(preprocessor, self.network(name).data_preprocessor)
         # outside of the module tree: their names would come before those of the networks
         self.__dict__['inputs'] = nn.ModuleDict(inputs)
 

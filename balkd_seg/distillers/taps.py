@@ -54,6 +54,10 @@ def find_tap(model: nn.Module, path: str, role: str) -> nn.Module:
     return module
 
 
+class TapError(ValueError):
+    """A module gives something else than what a tap has to give."""
+
+
 class Listener:
     """Shows what a module gives to a function, until it is removed.
 
@@ -115,7 +119,7 @@ def _logits_of(head: Any, output: Any) -> Any:
     """Return the logits (N, C, h, w) in what a head's forward returned.
 
     Raises:
-        ValueError: If a head that is not mmseg's own returns several things that could be meant.
+        TapError: If a head that is not mmseg's own returns several things that could be meant.
     """
     if not isinstance(output, (tuple, list)):
         return output
@@ -126,7 +130,7 @@ def _logits_of(head: Any, output: Any) -> Any:
     found = [x for x in maps if x.shape[1] == head.out_channels]
     if len(found) == 1:
         return found[0]
-    raise ValueError(
+    raise TapError(
         f'Expected {type(head).__name__} to give {head.out_channels} logits a pixel, but got '
         f'{len(output)} outputs of which {len(found)} could be them. Name the module that gives '
         'them as `student_tap` or `teacher_tap` in the entries of `distill`.'

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 import torch
 from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
-from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
+from balkd_seg.distillers.failures import blaming
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.renormalise import Renormalise
+from balkd_seg.distillers.supported import check_heads
 from balkd_seg.distillers.taps import record_taps
 
 
@@ -24,18 +25,15 @@ class FrozenTeacher:
     Args:
         config: `dict(config=..., checkpoint=..., **overrides)` or an inline model dict with
             `checkpoint`; see `resolve_model_config`.
-        student: The network whose data preprocessor makes the inputs; where the teacher's own
+        student_preprocessor: The data preprocessor that makes the inputs; where the teacher's own
             differs in mean, std or channel order, inputs are converted.
-        data_preprocessor: For a teacher that has none in its own config.
 
     Raises:
         FileNotFoundError: If the config or checkpoint is missing.
         ValueError: If the checkpoint does not fit the network or is unsafe to load.
     """
 
-    def __init__(
-        self, config: dict, student: BaseSegmentor, data_preprocessor: dict | None = None
-    ) -> None:
+    def __init__(self, config: dict, student_preprocessor: nn.Module) -> None:
         config = dict(config)
         self.checkpoint = config.pop('checkpoint', None)
         if not self.checkpoint:
@@ -43,7 +41,8 @@ class FrozenTeacher:
                 'Expected `checkpoint` in the teacher of an OfflineDistiller, but got none. Set '
                 'model.teacher.checkpoint to a file or URL of a trained teacher.'
             )
-        model = resolve_model_config(config, 'teacher', data_preprocessor)
+        model = resolve_model_config(config, 'teacher')
+        check_heads(model, 'teacher')
         model.update(pretrained=None, auxiliary_head=None)
         # SyncBN in eval mode equals BN, but refuses to run on a CPU
         self.network = revert_sync_batchnorm(MODELS.build(model))
@@ -51,7 +50,7 @@ class FrozenTeacher:
         load_strictly(self.network, checkpoint, self.checkpoint, 'teacher', 'model.teacher')
         self.network.eval().requires_grad_(False)
         self.classes = checkpoint_classes(checkpoint)
-        self._renormalise = Renormalise.between(student, self.network, 'teacher')
+        self._renormalise = Renormalise(student_preprocessor, self.network.data_preprocessor)
         millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
         print_log(
             f'Teacher: {type(self.network.backbone).__name__} with {millions:.1f} M parameters, '
@@ -76,10 +75,12 @@ class FrozenTeacher:
             paths: Dotted module paths.
 
         Raises:
-            ValueError: If an output is NaN or +inf; names the teacher.
+            ValueError: If an output is NaN or +inf, or the teacher itself raises; names it.
         """
         with record_taps(self.network, paths, 'teacher') as outputs:
-            self.network(self._renormalise(inputs), mode='tensor')
+            images = self._renormalise(inputs)
+            with blaming(self.network, 'teacher', images):
+                self.network(images, mode='tensor')
         for path, output in outputs.items():
             # -inf is a class ruled out; the logger of every iteration synchronises anyway
             if not bool((output < torch.inf).all()):

@@ -60,7 +60,7 @@ class DenseLoss(nn.Module):
 
 def check_loss(loss_weight: float, loss_name: str) -> None:
     """Raise unless the loss trains and its name says so."""
-    if not (math.isfinite(loss_weight) and loss_weight > 0):
+    if not 0 < loss_weight < math.inf:
         raise ValueError(
             f'Expected `loss_weight` to be finite and larger than 0, but got {loss_weight}; '
             'remove the loss from `distill` to train without it'

@@ -178,6 +178,7 @@ def check_inputs(logits: Tensor, prediction: Tensor, target: Tensor, ignore_inde
                 f'logits, but got {tuple(labels.shape)} of {labels.dtype}. In a test pipeline '
                 'labels are loaded after `Resize`, so that they keep the original size.'
             )
+    target = target.long()  # which holds any `ignore_index`
     wrong = (target != ignore_index) & ((target < 0) | (target >= len(logits)))
     if wrong.any():
         raise ValueError(

@@ -20,7 +20,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def check_temperature(name: str, value: float) -> None:
     """Raise unless a temperature is in its range."""
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:
         raise ValueError(f'Expected `{name}` to be finite and larger than 0, but got {value}')
 
 
@@ -36,7 +36,7 @@ def check_settings(terms: Terms, softmax_axis: str, resize: str) -> None:
 def check_weighting(weighting: Weighting, softmax_axis: str) -> None:
     """Raise unless the weighting by entropy is one that there is."""
     check_choice('entropy_weighting', weighting.granularity, ('none', 'image', 'pixel'))
-    if not (math.isfinite(weighting.delta) and weighting.delta > 0):
+    if not 0 < weighting.delta < math.inf:
         raise ValueError(
             f'Expected `delta` to be finite and larger than 0, but got {weighting.delta}'
         )
@@ -124,7 +124,7 @@ def check_task(
     resize: str,
 ) -> None:
     """Raise unless the cross-entropy can be computed beside the divergence."""
-    if not (math.isfinite(weight) and weight >= 0):
+    if not 0 <= weight < math.inf:
         raise ValueError(
             f'Expected `cross_entropy_weight` to be finite and at least 0, but got {weight}'
         )
@@ -168,7 +168,7 @@ def check_decoupling(alpha: float, beta: float, target: Tensor | None) -> None:
 def check_part_weights(**weights: float) -> None:
     """Raise unless the weights of a sum's parts are in their range, and one of them counts."""
     for name, value in weights.items():
-        if not (math.isfinite(value) and value >= 0):
+        if not 0 <= value < math.inf:
             raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
     if not any(weights.values()):
         names = ' or '.join(f'`{name}`' for name in weights)

@@ -120,7 +120,7 @@ def _tiles(pair: _Pair, problem: Problem) -> Iterator[_Tile]:
         keep, out, size = valid[region.images, None, region.rows], pair.student.out(region), s.shape
         coefficients = problem.coefficients[region.images, :, None, None]
         if problem.positions:
-            s, t = (z.masked_fill_(~keep, EXCLUDED).view(size[1], -1) for z in (s, t))
+            s, t = (z.masked_fill_(~keep, EXCLUDED).reshape(size[1], -1) for z in (s, t))
             out = None if out is None else out.view(size[1], -1)
             keep, coefficients = keep.any().expand(size[1], 1), coefficients[..., 0, 0]
         yield _Tile(region, s, t, keep, coefficients, out, size)

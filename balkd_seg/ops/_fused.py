@@ -14,7 +14,7 @@ from torch import Tensor
 
 from balkd_seg.ops._fused_kernels import full_resolution, scale
 from balkd_seg.ops._select import interpreted
-from balkd_seg.ops._types import Problem, Solution
+from balkd_seg.ops._types import Problem, Solution, flags
 
 _INT32 = 2**31
 # The interpreter's time goes by programs, not by pixels.
@@ -69,27 +69,6 @@ def device_of(tensor: Tensor) -> Any:
     return torch.cuda.device_of(tensor)
 
 
-def flags(problem: Problem) -> dict[str, bool]:
-    """Return what `solve_pixels` has to know at compile time."""
-    terms = problem.terms
-    tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
-    weighting = problem.weighting
-    return {
-        'FORWARD': terms.forward_weight > 0,
-        'REVERSE': terms.reverse_weight > 0,
-        'TASK': problem.target is not None,
-        'CLASS_WEIGHT': problem.class_weight is not None,
-        'SAME': tau_f == tau_r,
-        'HALF_F': tau_r == 2 * tau_f,
-        'HALF_R': tau_f == 2 * tau_r,
-        'UNIT_F': tau_f == 1,
-        'UNIT_R': tau_r == 1 != tau_f,
-        'ENTROPY': weighting.granularity != 'none',
-        'ENTROPY_F': weighting.temperature == tau_f,
-        'ENTROPY_R': weighting.temperature == tau_r != tau_f,
-    }
-
-
 def temperatures(problem: Problem) -> tuple[float, float, float, float]:
     """Return tau_f, tau_r, tau_h and delta."""
     terms, weighting = problem.terms, problem.weighting
@@ -104,11 +83,33 @@ def new_sums(problem: Problem, *programs: int) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=problem.valid.device)
 
 
-def labels(problem: Problem) -> tuple[Tensor, int]:
-    """Return contiguous labels, and the one that does not count."""
-    if problem.target is None:
-        return problem.valid.contiguous().view(torch.uint8), 0
-    return problem.target.contiguous(), problem.ignore_index
+class Dense(NamedTuple):
+    """What kernels read without strides; of all else, logits and gradients, they get the strides.
+
+    Attributes:
+        label: (N, H, W), contiguous: classes, or without a cross-entropy which pixels count.
+        ignore_index: The label that does not count.
+        weight: (C,), contiguous: class weights, or anything where there are none.
+        coefficients: (N, 3), as in `Problem`, contiguous within a row.
+    """
+
+    label: Tensor
+    ignore_index: int
+    weight: Tensor
+    coefficients: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem) -> 'Dense':
+        """Copy what lies otherwise in memory."""
+        label, ignore_index = problem.target, problem.ignore_index
+        if label is None:
+            label, ignore_index = problem.valid.contiguous().view(torch.uint8), 0
+        coefficients = problem.coefficients
+        if coefficients.stride(1) != 1:
+            coefficients = coefficients.contiguous()
+        weight = problem.class_weight
+        weight = coefficients if weight is None else weight.contiguous()
+        return cls(label.contiguous(), ignore_index, weight, coefficients)
 
 
 def entropies(student_logits: Tensor, teacher_logits: Tensor, problem: Problem) -> Tensor:
@@ -140,7 +141,7 @@ def solve(
         strides = [[n, c, 0, r] for n, c, r, _ in strides]
     if 1 in (height, width) or all(r == width * p for _, _, r, p in strides):
         rows, pixels = 1, height * width
-    label, ignore_index = labels(problem)
+    dense = Dense.of(problem)
     switches = flags(problem)
     groups, block, num_warps = layout(channels, num_tiles(switches, teacher_gradient))
     if interpreted():
@@ -148,12 +149,11 @@ def solve(
     programs = rows * triton.cdiv(pixels, block)
     furthest = max((channels - 1) * c + (pixels - 1) * p for _, c, _, p in strides)
     sums = new_sums(problem, programs)
-    weight = problem.coefficients if problem.class_weight is None else problem.class_weight
     with device_of(student_logits):
         full_resolution[(programs, num)](
-            tensors[0], tensors[1], label, weight, problem.coefficients, tensors[2],
+            tensors[0], tensors[1], dense.label, dense.weight, dense.coefficients, tensors[2],
             tensors[3], sums, rows, pixels, *(x for four in strides for x in four),
-            problem.coefficients.stride(0), *temperatures(problem), ignore_index, C=channels,
+            dense.coefficients.stride(0), *temperatures(problem), dense.ignore_index, C=channels,
             G=groups, K=triton.cdiv(channels, groups), BLOCK=block,
             WIDE=furthest + block >= _INT32, STUDENT_GRAD=student_gradient,
             TEACHER_GRAD=teacher_gradient, **switches, num_warps=num_warps,

@@ -14,16 +14,15 @@ from torch import Tensor
 
 from balkd_seg.ops._chunked import exchanged
 from balkd_seg.ops._fused import (
+    Dense,
     device_of,
-    flags,
     groups_of,
-    labels,
     new_sums,
     num_tiles,
     temperatures,
 )
 from balkd_seg.ops._fused_upsample_kernels import gather, upsampled
-from balkd_seg.ops._types import Problem, Solution
+from balkd_seg.ops._types import Problem, Solution, flags
 
 _GATHER_BLOCK = 128
 
@@ -109,17 +108,16 @@ def _run(
     groups, columns, num_warps = layout(channels, num_tiles(switches, False))
     cells = Cells.of(w, width, align_w, columns)
     strips = triton.cdiv(cell_columns, cells.strip) * cells.chunks
-    label, ignore_index = labels(problem)
+    dense = Dense.of(problem)
     size = (num, cell_rows, 4, channels, strips * cells.strip) if need_grad else (1,)
     corners = student_logits.new_empty(size, dtype=torch.float32)
     sums = new_sums(problem, cell_rows, strips)
-    weight = problem.coefficients if problem.class_weight is None else problem.class_weight
     with device_of(student_logits):
         upsampled[(strips, cell_rows, num)](
-            student_logits, teacher_logits, label, weight, problem.coefficients,
+            student_logits, teacher_logits, dense.label, dense.weight, dense.coefficients,
             corners, sums, h, w, th, tw, height, width, cell_columns, cells.chunks,
-            *student_logits.stride(), *teacher_logits.stride(), problem.coefficients.stride(0),
-            *temperatures(problem), ignore_index, C=channels, G=groups,
+            *student_logits.stride(), *teacher_logits.stride(), dense.coefficients.stride(0),
+            *temperatures(problem), dense.ignore_index, C=channels, G=groups,
             K=triton.cdiv(channels, groups), CELLS=cells.strip,
             CELL_WIDTH=cells.width, ALIGN_H=align_h, ALIGN_W=align_w,
             TEACHER_ALIGN_H=teacher_align_h, TEACHER_ALIGN_W=teacher_align_w,
@@ -129,7 +127,7 @@ def _run(
     total = sums.sum((1, 2), dtype=torch.float64).to(problem.coefficients.dtype)
     if not need_grad:
         return total, None
-    gradient = torch.empty(student_logits.shape, dtype=torch.float32, device=label.device)
+    gradient = torch.empty(student_logits.shape, dtype=torch.float32, device=corners.device)
     block = min(_GATHER_BLOCK, triton.next_power_of_2(w))
     with device_of(student_logits):
         gather[(channels * h * triton.cdiv(w, block), num)](

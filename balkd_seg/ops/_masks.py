@@ -23,11 +23,16 @@ def valid_pixels(
     num, _, *size = student_logits.shape
     if target is None:
         return torch.ones((), dtype=torch.bool, device=student_logits.device).expand(num, *size)
-    limits = torch.iinfo(target.dtype)
-    if not limits.min <= ignore_index <= limits.max:  # comparing would wrap it around
-        return torch.ones_like(target, dtype=torch.bool)
-    valid = target != ignore_index
+    valid = not_ignored(target, ignore_index)
     return valid if resize == 'label' else reduce_labels(valid, size)
+
+
+def not_ignored(labels: Tensor, ignore_index: int) -> Tensor:
+    """Return where integer labels are not `ignore_index`, which their dtype need not hold."""
+    limits = torch.iinfo(labels.dtype)
+    if not limits.min <= ignore_index <= limits.max:  # comparing would wrap it around
+        return torch.ones_like(labels, dtype=torch.bool)
+    return labels != ignore_index
 
 
 def reduce_labels(labels: Tensor, size: Sequence[int]) -> Tensor:

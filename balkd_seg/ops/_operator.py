@@ -6,15 +6,15 @@ computes it again from the inputs, already scaled (`gradient='recompute'`).
 """
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from balkd_seg.ops import _registration
-from balkd_seg.ops._chunked import chunked, chunked_entropies
-from balkd_seg.ops._types import Problem, Solution, Terms, Weighting, entropy_weights, total
+from balkd_seg.ops._compute import compute, is_full
+from balkd_seg.ops._trust import is_trusted, may_scale
+from balkd_seg.ops._types import Problem, Terms, Weighting, total
 
 SCHEMA = (
     '(Tensor student_logits, Tensor teacher_logits, Tensor valid, Tensor? target, '
@@ -40,8 +40,8 @@ def solve(
     if student_gradient or teacher_gradient:
         wanted = ((student_logits, student_gradient), (teacher_logits, teacher_gradient))
         half = any(z.dtype == torch.float16 for z, want in wanted if want)
-        full = _full(student_logits, teacher_logits, problem.valid)
-        saved = 'recompute' if impl == 'fused' and half and full else 'save'
+        full = is_full(student_logits, teacher_logits, problem.valid)
+        saved = 'recompute' if impl != 'chunked' and half and full else 'save'
     return balanced_divergence(
         student_logits, teacher_logits, problem.valid, problem.target, problem.class_weight,
         problem.coefficients, [float(x) for x in problem.terms], problem.positions,
@@ -85,7 +85,7 @@ def balanced_divergence(
         ignore_index: See above.
         granularity: Of the weighting by entropy.
         weighting: The rest of `Weighting`: delta and temperature.
-        impl: 'chunked' or 'fused'.
+        impl: 'chunked', 'fused', or 'auto': fused if these kernels have been found right here.
         gradient: 'none', 'save' or 'recompute'.
         student_gradient: Whether the student gets a gradient.
         teacher_gradient: Whether the teacher gets one.
@@ -94,39 +94,26 @@ def balanced_divergence(
         valid, target, class_weight, coefficients, Terms(*terms), positions, align_corners,
         ignore_index, Weighting(granularity, *weighting),
     )  # fmt: skip
-    run, entropies_of = _implementation(impl, student_logits, teacher_logits, problem)
+    pair = student_logits, teacher_logits
     now = gradient == 'save'
     wanted = now and student_gradient, now and teacher_gradient
-    if granularity == 'image':
-        entropies = entropies_of(student_logits, teacher_logits, problem)
-        factors = torch.stack(entropy_weights(entropies.mT, weighting[0]), 1)
-        scaled_by = torch.cat((factors, torch.ones_like(factors[:, :1])), 1)
-        unweighted = problem._replace(coefficients=coefficients * scaled_by, weighting=Weighting())
-        sums, *gradients = run(student_logits, teacher_logits, unweighted, *wanted)
-        sums = torch.cat((sums, entropies, factors * sums[:, :2]), 1)
-    else:
-        sums, *gradients = run(student_logits, teacher_logits, problem, *wanted)
-    parts = total(sums, coefficients)
-    empty = (student_logits.new_empty(0), teacher_logits.new_empty(0))
-    first, second = (e if g is None else g for g, e in zip(gradients, empty, strict=True))
-    return parts.sum(), parts, sums, first, second
+    trusted = impl != 'chunked' and is_trusted(*pair, problem, wanted, impl == 'fused')
+    solution = compute('fused' if trusted else 'chunked', *pair, problem, *wanted)
+    parts = total(solution.sums, coefficients)
+    like_fused = impl != 'chunked' and is_full(*pair, valid)
+    gradients = [
+        logits.new_empty(0) if found is None else _as(logits, found) if like_fused else found
+        for logits, found in zip(pair, solution[1:], strict=True)
+    ]
+    return parts.sum(), parts, solution.sums, gradients[0], gradients[1]
 
 
-def _implementation(
-    impl: str, student: Tensor, teacher: Tensor, problem: Problem
-) -> tuple[Callable[..., Solution], Callable[..., Tensor]]:
-    """Return what solves the problem, and what sums the entropies of both networks."""
-    if impl == 'chunked':
-        return chunked, chunked_entropies
-    # Imported where it is used: Triton is there with CUDA builds of PyTorch only.
-    name = '_fused' if _full(student, teacher, problem.valid) else '_fused_upsample'
-    module = importlib.import_module(f'balkd_seg.ops.{name}')
-    return module.solve, module.entropies
-
-
-def _full(student: Tensor, teacher: Tensor, valid: Tensor) -> bool:
-    """Return whether nothing has to be resized."""
-    return student.shape[2:] == teacher.shape[2:] == valid.shape[1:]
+def _as(logits: Tensor, gradient: Tensor) -> Tensor:
+    """Return a gradient as the fused kernels give it, and as the operator so announces it."""
+    like = torch.empty_like(logits, device='meta')
+    if (gradient.dtype, gradient.stride()) == (like.dtype, like.stride()):
+        return gradient
+    return torch.empty_like(logits).copy_(gradient)
 
 
 @balanced_divergence.register_fake
@@ -138,7 +125,7 @@ def _fake(  # type: ignore[no-untyped-def]
     def like(logits: Tensor, wanted: bool) -> Tensor:
         if not wanted or gradient != 'save':
             return logits.new_empty(0)
-        if impl == 'fused' and _full(student_logits, teacher_logits, valid):
+        if impl != 'chunked' and is_full(student_logits, teacher_logits, valid):
             return torch.empty_like(logits)
         return logits.new_empty(logits.shape, dtype=coefficients.dtype)
 
@@ -194,7 +181,8 @@ def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool, im
     """Return gradient * factor in `dtype`, in the gradient's own memory if it is ours."""
     if not owned or gradient.dtype != dtype:
         return (gradient * factor).to(dtype)
-    if impl == 'fused' and gradient.is_cuda and gradient.is_contiguous():  # which is not float64
+    ours = impl != 'chunked' and gradient.is_cuda and gradient.is_contiguous()  # not float64
+    if ours and may_scale(gradient, impl == 'fused'):
         importlib.import_module('balkd_seg.ops._fused').scale_(gradient, factor)
     else:
         gradient.mul_(factor)

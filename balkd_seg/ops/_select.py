@@ -14,10 +14,11 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def select_implementation(
     impl: str, student_logits: Tensor, teacher_logits: Tensor, valid: Tensor, positions: bool
 ) -> str:
-    """Return 'fused', 'chunked' or 'reference'.
+    """Return 'fused', 'chunked', 'reference', or 'auto': fused as far as it is trusted.
 
     Args:
-        impl: What the caller wants; 'auto' is fused on CUDA where the form is fused, or chunked.
+        impl: What the caller wants; 'auto' stays so on CUDA where the kernels cover the problem,
+            for the operator to decide (see `_trust.py`), and is chunked elsewhere.
         student_logits: (N, C, h, w).
         teacher_logits: (N, C, h', w').
         valid: (N, H, W).
@@ -30,7 +31,7 @@ def select_implementation(
         if not student_logits.is_cuda:
             return 'chunked'
         reason = why_not_fused(student_logits, teacher_logits, valid, positions)
-        return 'chunked' if reason else 'fused'
+        return 'chunked' if reason else 'auto'
     if impl == 'fused':
         reason = why_not_fused(student_logits, teacher_logits, valid, positions)
         if reason:

@@ -118,3 +118,24 @@ def entropy_weights(entropies: Tensor, delta: float) -> tuple[Tensor, Tensor]:
     student, teacher = entropies.detach()
     one = torch.ones_like(student)
     return torch.where(teacher > student, delta, one), torch.where(student > teacher, delta, one)
+
+
+def flags(problem: Problem) -> dict[str, bool]:
+    """Return what the fused kernels have to know of a problem at compile time."""
+    terms = problem.terms
+    tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
+    weighting = problem.weighting
+    return {
+        'FORWARD': terms.forward_weight > 0,
+        'REVERSE': terms.reverse_weight > 0,
+        'TASK': problem.target is not None,
+        'CLASS_WEIGHT': problem.class_weight is not None,
+        'SAME': tau_f == tau_r,
+        'HALF_F': tau_r == 2 * tau_f,
+        'HALF_R': tau_f == 2 * tau_r,
+        'UNIT_F': tau_f == 1,
+        'UNIT_R': tau_r == 1 != tau_f,
+        'ENTROPY': weighting.granularity != 'none',
+        'ENTROPY_F': weighting.temperature == tau_f,
+        'ENTROPY_R': weighting.temperature == tau_r != tau_f,
+    }

@@ -120,7 +120,9 @@ def balanced_divergence(
         impl: 'fused' (Triton kernels, for NVIDIA GPUs from compute capability 8.0), 'chunked'
             (constant memory, any device), 'reference' (the definition), or 'auto': fused on CUDA
             for a softmax over 2 to 256 classes of fp32, bf16 or fp16 logits that are not larger
-            than the output, else chunked.
+            than the output, else chunked. On a GPU the first call of a form of the kernels holds
+            them to 'chunked' (see `_trust.py`): where they fail, 'auto' warns once and stays
+            chunked. A CUDA graph is captured after a call that is not.
 
     Returns:
         `loss` as above; detached: `forward` and `reverse`, the means of tau^2 KL without their
@@ -134,7 +136,8 @@ def balanced_divergence(
     Raises:
         ValueError: If an argument is out of range, shapes do not fit together, or 'fused' cannot
             compute this here.
-        RuntimeError: In a double backward.
+        RuntimeError: In a double backward; where fused kernels are found wrong with impl='fused',
+            or run for the first time while a CUDA graph is captured.
 
     Example:
         >>> student = torch.zeros(1, 2, 4, 4, requires_grad=True)

@@ -1,7 +1,8 @@
-"""mmengine checkpoints load with `weights_only=True`; anything that runs code does not."""
+"""mmengine checkpoints load; anything that runs code does not, whichever PyTorch reads it."""
 
 import os
 import pickle
+import tarfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
-from numpy._core import multiarray as _multiarray
 
+from balkd_seg.compat import checkpoints, load_weights
 from balkd_seg.distillers.checkpoint import (
     checkpoint_classes,
     load_strictly,
     read_checkpoint,
 )
+
+# what numpy pickles arrays and scalars with: private, under the name that this version has
+_reconstruct = np.zeros(1).__reduce__()[0]
+_scalar = np.float64(1).__reduce__()[0]
 
 
 class Call:
@@ -38,13 +43,30 @@ def save(tmp_path):
     return _save
 
 
-def test_a_message_hub_comes_back_with_working_statistics(save):
+def stock_load(path):
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def restricted_load(path):
+    return checkpoints._load_restricted(path, map_location='cpu')
+
+
+@pytest.fixture(params=['torch.load', 'restricted', 'load_weights'])
+def load(request):
+    """Return each way to load: PyTorch's own from 2.6 on, ours before (here on every PyTorch)."""
+    if request.param == 'torch.load' and not checkpoints.LISTS_NAMES:
+        pytest.skip('the list of this PyTorch takes no names (2.6 does)')
+    loads = {'torch.load': stock_load, 'restricted': restricted_load, 'load_weights': load_weights}
+    return loads[request.param]
+
+
+def test_a_message_hub_comes_back_with_working_statistics(save, load):
     hub = MessageHub.get_instance('test_checkpoints')
     for value in (1.0, 2.0, 6.0):
         hub.update_scalar('train/loss', value)
     hub.update_info('iter', 3)
     path = save(dict(message_hub=hub.state_dict(), state_dict=OrderedDict(w=torch.ones(2))))
-    loaded = torch.load(path, weights_only=True)['message_hub']
+    loaded = load(path)['message_hub']
     buffer = loaded['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer)
     assert buffer.statistics('mean', window_size=3) == 3.0
@@ -53,9 +75,9 @@ def test_a_message_hub_comes_back_with_working_statistics(save):
 
 
 @pytest.mark.parametrize('dtype', ['f8', 'f4', 'i8', 'u1', '?'])
-def test_numpy_arrays_and_scalars_load(save, dtype):
+def test_numpy_arrays_and_scalars_load(save, load, dtype):
     array = np.array([0, 1, 1], dtype=dtype)
-    loaded = torch.load(save(dict(array=array, scalar=array[1])), weights_only=True)
+    loaded = load(save(dict(array=array, scalar=array[1])))
     np.testing.assert_array_equal(loaded['array'], array)
     assert loaded['scalar'] == array[1]
 
@@ -72,31 +94,36 @@ def test_numpy_arrays_and_scalars_load(save, dtype):
     ],
     ids=['os.system', 'exec', 'getattr class', 'getattr init', 'getattr globals', 'nested'],
 )
-def test_a_malicious_teacher_is_refused_and_nothing_runs(save, tmp_path, payload):
+def test_a_malicious_teacher_is_refused_and_nothing_runs(save, load, tmp_path, payload):
     flag = tmp_path / 'it_ran'
     path = save(dict(state_dict=dict(weight=payload(flag))))
     with pytest.raises((ValueError, pickle.UnpicklingError)):
-        torch.load(path, weights_only=True)
+        load(path)
     with pytest.raises(ValueError, match=r'checkpoint\.pth.*Nothing of it was run'):
         read_checkpoint(path, 'teacher')
     assert not flag.exists()
 
 
-def test_an_array_over_memory_of_its_choice_is_refused(save):
+def test_an_array_over_memory_of_its_choice_is_refused(save, load):
     address = np.array([8], dtype=np.uint64).tobytes()
     path = save(dict(state_dict=Call(np.ndarray, (1,), np.dtype('O'), address)))
     with pytest.raises((ValueError, pickle.UnpicklingError)):
-        torch.load(path, weights_only=True)
+        load(path)
     with pytest.raises(ValueError, match=r'checkpoint\.pth.*Nothing of it was run'):
         read_checkpoint(path, 'teacher')
     for dtype in ('O', 'V8', 'M8'):
-        scalar = Call(_multiarray.scalar, np.dtype(dtype), address)
+        path = save(dict(state_dict=Call(_scalar, np.dtype(dtype), address)))
+        with pytest.raises((ValueError, pickle.UnpicklingError)):
+            load(path)
         with pytest.raises(ValueError, match='Nothing of it was run'):
-            read_checkpoint(save(dict(state_dict=scalar)), 'teacher')
+            read_checkpoint(path, 'teacher')
+    path = save(Call(_reconstruct, np.ndarray, (9,), b'O'))
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        load(path)
 
 
-def test_a_loaded_array_is_saved_again_as_numpys_own(save):
-    loaded = torch.load(save(dict(array=np.arange(3.0))), weights_only=True)['array']
+def test_a_loaded_array_is_saved_again_as_numpys_own(save, load):
+    loaded = load(save(dict(array=np.arange(3.0))))['array']
     again = save(dict(array=loaded), name='again.pth')
     assert b'balkd_seg' not in Path(again).read_bytes()
     copy = pickle.loads(pickle.dumps(loaded))
@@ -108,6 +135,99 @@ def test_the_payload_of_that_test_does_run_where_pickle_is_trusted(save, tmp_pat
     path = save(Call(exec, f'open({str(flag)!r}, "w").close()'))
     torch.load(path, weights_only=False)
     assert flag.exists()
+
+
+def test_the_format_before_1_6_loads_and_is_refused_alike(tmp_path, load):
+    path = str(tmp_path / 'old.pth')
+    weights = dict(state_dict=dict(w=torch.arange(3.0)), meta=dict(iter=3))
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(load(path)['state_dict']['w'], weights['state_dict']['w'])
+    flag = tmp_path / 'it_ran'
+    torch.save(Call(os.system, f'touch {flag}'), path, _use_new_zipfile_serialization=False)
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        load(path)
+    assert not flag.exists()
+
+
+def test_parameters_views_and_other_values_of_pytorch_load(save, load):
+    base = torch.arange(12.0).reshape(3, 4)
+    content = OrderedDict(
+        parameter=torch.nn.Parameter(base.clone()),
+        view=base[1:, ::2],
+        dtype=torch.bfloat16,
+        size=base.shape,
+        half=base.half(),
+        nested=[(1, 2.5, None, True, 'text', 2**40)],
+    )
+    content._metadata = {'': {'version': 2}}
+    loaded = load(save(content))
+    assert loaded._metadata == content._metadata
+    assert isinstance(loaded['parameter'], torch.nn.Parameter)
+    assert all(torch.equal(loaded[k], content[k]) for k in ('parameter', 'view', 'half'))
+    assert all(loaded[k] == content[k] for k in ('dtype', 'size', 'nested'))
+
+
+HISTORY = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
+MEAN = b'cbuiltins\ngetattr\n' + HISTORY + b'U\x04mean\x86R'
+RAW = {
+    'the name of Python 2': b'c__builtin__\neval\nU\x031+1\x85R',
+    'a name from the stack': b'\x8c\x05posix\x8c\x06system\x93U\x04true\x85R',
+    'INST': b"(S'true'\nios\nsystem\n",
+    'OBJ': b'(cos\nsystem\nU\x04true' + b'o',
+    'EXT1': b'\x82\x01',
+    'PERSID': b'Pmodule\n',
+    'another persistent id': b'U\x06module\x85Q',
+    'a call of what it loaded': b'cbuiltins\nlist\n)R',
+    'a call of a method': MEAN + b')R',
+    'a number called': b'K\x01)R',
+    'attributes of a class': HISTORY + b'N}U\x04mean' + b'K\x01s\x86b',
+    'attributes of a function': b'ctorch._utils\n_rebuild_tensor_v2\n}U\x01xK\x01sb',
+    'slots of an object': b'ccollections\nOrderedDict\n)RN}U\x03popK\x01s\x86b',
+    'items of an object': HISTORY + b')\x81K\x01K\x02s',
+    'appended to an object': HISTORY + b')\x81K\x01a',
+    'an array made anew': b'cnumpy\nndarray\n)\x81',
+    'a module of codecs': b'c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R',
+}
+
+
+@pytest.mark.parametrize('raw', RAW.values(), ids=RAW)
+def test_instructions_that_no_checkpoint_has_are_refused(tmp_path, raw):
+    """Written by hand, since `torch.save` never writes them."""
+    path = str(tmp_path / 'raw.pth')
+    mean = vars(HistoryBuffer)['mean']
+    data = b'\x80\x02' + raw + b'.'
+    writer = torch._C.PyTorchFileWriter(path)
+    writer.write_record('data.pkl', data, len(data))
+    writer.write_end_of_file()
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        restricted_load(path)
+    assert vars(HistoryBuffer)['mean'] is mean
+
+
+def test_files_for_other_loaders_are_refused(tmp_path):
+    path = str(tmp_path / 'other.pth')
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1)), path)
+    with pytest.raises(ValueError, match='TorchScript'):
+        restricted_load(path)
+    with tarfile.open(path, 'w') as archive:
+        archive.add(__file__, 'pickle')
+    with pytest.raises(ValueError, match='tar archive'):
+        restricted_load(path)
+
+
+def test_the_way_of_this_pytorch_is_taken(save, monkeypatch):
+    """`load_weights`, which all of ours load by, asks for no trust on any PyTorch."""
+    asked = {}
+    monkeypatch.setattr(torch, 'load', lambda file, **settings: asked.update(settings))
+    path = save({})
+    monkeypatch.setattr(checkpoints, 'LISTS_NAMES', True)
+    monkeypatch.setattr(torch.serialization, 'add_safe_globals', lambda names: None, raising=False)
+    load_weights(path, map_location='cpu')
+    assert asked['weights_only'] is True
+    monkeypatch.setattr(checkpoints, 'LISTS_NAMES', False)
+    load_weights(path, map_location='cpu')
+    assert asked['weights_only'] is False
+    assert asked['pickle_module'].__name__ == 'restricted_pickle'
 
 
 class Odd:

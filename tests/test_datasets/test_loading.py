@@ -1,7 +1,9 @@
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
 
 from balkd_seg.datasets import LoadCheckedAnnotations, LoadCheckedImage
 
@@ -28,15 +30,43 @@ def test_image_as_mmcv_loads_it(save):
     assert results['ori_shape'] == (7, 9)
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_any_backend_as_mmcv_has_it(save, backend):
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 9, 3), dtype=np.uint8)
+    results = dict(img_path=save(pixels, 'image.png'))
+    ours, theirs = (
+        kind(imdecode_backend=backend)(dict(results))
+        for kind in (LoadCheckedImage, LoadImageFromFile)
+    )
+    assert np.array_equal(ours['img'], pixels)
+    assert np.array_equal(theirs['img'], pixels)
+
+
+def test_a_decoder_that_is_missing_is_named(save, monkeypatch):
+    monkeypatch.setattr('mmcv.image.io.tifffile', None)
+    path = save(np.zeros((4, 4, 3), np.uint8), 'image.png')
+    with pytest.raises(ValueError, match=r"'tifffile' to be .*image\.png\. pip install tifffile"):
+        LoadCheckedImage(imdecode_backend='tifffile')(dict(img_path=path))
+
+
+def test_an_error_of_the_file_system_is_left_as_it_is(tmp_path):
+    with pytest.raises(IsADirectoryError, match='Is a directory'):
+        LoadCheckedImage()(dict(img_path=str(tmp_path)))
+    with pytest.raises(IsADirectoryError, match='Is a directory'):
+        load_label(str(tmp_path))
+
+
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF data:UserWarning')  # Pillow's of the same
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.tif'])
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.7])
-def test_truncated_image_is_named(tmp_path, suffix, share):
+def test_truncated_image_is_named(tmp_path, suffix, share, backend):
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     encoded = cv2.imencode(suffix, pixels)[1].tobytes()
     path = tmp_path / f'frame{suffix}'
     path.write_bytes(encoded[: int(share * len(encoded))])
     with pytest.raises(ValueError, match=rf'readable image file, but .*frame\{suffix} \(\d+ bytes'):
-        LoadCheckedImage()(dict(img_path=str(path)))
+        LoadCheckedImage(imdecode_backend=backend)(dict(img_path=str(path)))
 
 
 def test_missing_files_are_named(tmp_path):
@@ -82,10 +112,52 @@ def test_sixteen_bits_do_not_wrap_round(save):
         load_label(save(label))
 
 
-def test_known_to_the_label_map(save):
+@pytest.mark.parametrize('label_map', [{11: 255}, {11: 255, 65535: 1, -1: 2}])
+def test_known_to_the_label_map(save, label_map):
     label = np.array([[0, 11]], np.uint8)
-    results = load_label(save(label), label_map={11: 255})
+    results = load_label(save(label), label_map=label_map)
     assert results['gt_seg_map'].tolist() == [[0, 255]]
+
+
+def test_sixteen_bits_that_the_label_map_knows(save):
+    label = np.array([[0, 3, 256, 65535]], np.uint16)
+    results = load_label(save(label), label_map={3: 2, 2: 3, 256: 1, 65535: 255})
+    assert results['gt_seg_map'].tolist() == [[0, 2, 1, 255]]
+    assert results['gt_seg_map'].dtype == np.uint8
+
+
+def test_a_label_map_that_leads_out_of_eight_bits(save):
+    with pytest.raises(ValueError, match=r"lead to 0 to 255, but got \['1: -1'\].*ignored to 255"):
+        load_label(save(np.zeros((2, 2), np.uint8)), label_map={1: -1})
+
+
+@pytest.mark.parametrize('mode', ['1-bit', 'palette', 'float', 'int32'])
+def test_other_formats_as_mmseg_reads_them(tmp_path, mode):
+    label = np.eye(6, 9, dtype=np.uint8)
+    image = {
+        '1-bit': lambda: Image.fromarray(label.astype(bool)),
+        'palette': lambda: Image.fromarray(label).convert('P', palette=Image.Palette.ADAPTIVE),
+        'float': lambda: Image.fromarray(label.astype(np.float32)),
+        'int32': lambda: Image.fromarray(label.astype(np.int32)),
+    }[mode]()
+    path = str(tmp_path / ('label.png' if mode in ('1-bit', 'palette') else 'label.tif'))
+    image.save(path)
+    ours, theirs = (
+        loader(dict(seg_map_path=path, seg_fields=[], reduce_zero_label=False, label_map={1: 3}))
+        for loader in (LoadCheckedAnnotations(5), LoadAnnotations())
+    )
+    assert np.array_equal(ours['gt_seg_map'], theirs['gt_seg_map'])
+    assert ours['gt_seg_map'].dtype == np.uint8
+    assert set(ours['gt_seg_map'].flat) <= {0, 3}
+
+
+@pytest.mark.parametrize('value', [0.5, np.nan, np.inf])
+def test_fractions_are_refused(tmp_path, value):
+    label = np.zeros((4, 4), np.float32)
+    label[1, 2] = value
+    Image.fromarray(label).save(tmp_path / 'label.tif')
+    with pytest.raises(ValueError, match=rf'whole numbers in .*label\.tif, but got \[{value}\]'):
+        load_label(str(tmp_path / 'label.tif'))
 
 
 def test_coloured_label_is_refused(save):

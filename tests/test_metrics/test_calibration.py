@@ -279,6 +279,8 @@ def test_memory_depends_on_classes_and_cells_alone():
         (dict(prediction=torch.zeros(2, 1, dtype=torch.long)), 'the prediction to be.*2, 1'),
         (dict(target=torch.full((2, 2), 3)), 'from 0 to 2 or 255.*got 3.*reduce_zero_label'),
         (dict(target=torch.full((2, 2), -1)), 'from 0 to 2 or 255.*got -1'),
+        # both are the same byte
+        (dict(target=torch.full((2, 2), -1).to(torch.int8)), 'from 0 to 2 or 255.*got -1'),
         (dict(logits=torch.full((3, 2, 2), torch.nan)), 'finite logits, but got NaN'),
         (dict(logits=torch.full((3, 2, 2), torch.inf)), 'finite logits.*test in float32'),
         (dict(logits=torch.full((3, 2, 2), -torch.inf)), '-inf in every class'),

@@ -130,12 +130,18 @@ def test_nothing_waits_for_the_device(impl, sizes):
     """No value is read on the host, no shape depends on data, nothing is copied from the host."""
     student, teacher, target = make(sizes)
     weight = torch.ones(3, device=DEVICE)
-    with nothing_waits(impl) as watch:
+
+    def steps():
         for settings in ({}, {'avg_non_ignore': True}, {'class_weight': weight}):
             result = balanced_divergence(
                 student, teacher, target, cross_entropy_weight=1.0, impl=impl, **settings
             )
             (3 * result.loss).backward()
+
+    if DEVICE == 'cuda':
+        steps()  # the first call of a form looks at what the kernels give
+    with nothing_waits(impl) as watch:
+        steps()
     assert 'amax' in watch.names or impl == 'fused'  # what is inside was seen
     assert impl == 'chunked' or 'lift_fresh' not in watch.names
 

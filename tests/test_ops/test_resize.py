@@ -65,3 +65,15 @@ def test_ignore_index_of_any_dtype(dtype, ignore_index, share):
         target[0, 0, 0] = ignore_index
     logits = torch.randn(1, 3, 2, 2)
     assert balanced_divergence(logits, logits, target, ignore_index=ignore_index).valid == share
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('resize', ['student', 'none'])
+@pytest.mark.parametrize(('dtype', 'ignore_index'), [(torch.int8, 255), (torch.uint8, -1)])
+def test_a_label_that_cannot_be_ignored_is_reduced_all_the_same(impl, resize, dtype, ignore_index):
+    """What the dtype cannot hold ignores nothing; the comparison stays at the logits' size."""
+    student, teacher, _ = make((6, 10), (6, 10), (12, 20))
+    target = torch.full((2, 12, 20), -1).to(dtype)
+    settings = dict(ignore_index=ignore_index, resize=resize, impl=impl)
+    actual = balanced_divergence(student, teacher, target, **settings)
+    assert_same(actual, balanced_divergence(student, teacher, impl=impl), student)

@@ -168,6 +168,20 @@ def test_any_layout(operation):
 
 
 @every
+@pytest.mark.parametrize(('dtype', 'ignore_index'), [(torch.int8, 255), (torch.uint8, -1)])
+def test_an_ignored_label_that_the_dtype_cannot_hold_ignores_nothing(
+    operation, dtype, ignore_index
+):
+    student, teacher, target = make()
+    target = target.where(target != 255, 0).to(dtype)  # 255 and -1 would be one byte
+    expected = value_and_grad(operation, student, teacher, target.long(), resize='student')
+    settings = dict(resize='student', ignore_index=ignore_index)
+    torch.testing.assert_close(
+        value_and_grad(operation, student, teacher, target, **settings), expected
+    )
+
+
+@every
 def test_an_upstream_gradient_that_is_not_1(operation):
     student, teacher, target = make()
     _, gradient = value_and_grad(operation, student, teacher, target)
