@@ -27,6 +27,8 @@ from mmseg.utils import register_all_modules
 
 from balkd_seg.metrics import CalibrationMetric
 from balkd_seg.metrics.calibration import BINNINGS
+from balkd_seg.networks.build import network_config
+from balkd_seg.networks.facts import input_channels
 
 CONFIG = 'configs/baseline/baseline_pspnet-r18_4xb2-80k_cityscapes-512x1024.py'
 
@@ -39,11 +41,12 @@ def make_evaluation(config: str, size: tuple[int, int], device: str) -> Callable
         size: (H, W) of the image.
         device: Where.
     """
-    network = revert_sync_batchnorm(MODELS.build(Config.fromfile(config).model)).to(device).eval()
+    built = MODELS.build(network_config(Config.fromfile(config)))
+    network = revert_sync_batchnorm(built).to(device).eval()
     num_classes = network.out_channels
     metric = IoUMetric(prefix='iou')
     metric.dataset_meta = dict(classes=list(range(num_classes)))
-    image = torch.randint(256, (3, *size), dtype=torch.uint8)
+    image = torch.randint(256, (input_channels(network), *size), dtype=torch.uint8)
     shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), size)
     sample = SegDataSample(metainfo=dict(shapes, img_path='random'))
     sample.gt_sem_seg = PixelData(data=torch.randint(num_classes, (1, *size)))

@@ -13,27 +13,31 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 # isort: split
 import torch
 from benchmark_steps import make_row, options, report, take_turns
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import PixelData
+from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from torch import Tensor, nn
 
-from balkd_seg.distillers.model_config import resolve_model_config
+from balkd_seg.distillers import MutualDistiller
+from balkd_seg.kinds import is_kind
+from balkd_seg.networks.build import network_config
+from balkd_seg.networks.facts import ignored_label, input_channels
 
 CONFIG = 'configs/bdkd/bdkd_pspnet-r101-with-pspnet-r18_4xb2-80k_cityscapes-512x1024.py'
 
 
 def make_batch(
-    num: int, size: tuple[int, int], num_classes: int, device: str
+    num: int, size: tuple[int, int], network: BaseSegmentor, device: str
 ) -> tuple[Tensor, list[SegDataSample]]:
-    """Return images (num, 3, H, W) and data samples, a tenth of the labels ignored."""
+    """Return images (num, channels, H, W) and data samples, a tenth of the labels ignored."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(num, 3, *size, generator=generator).to(device)
-    labels = torch.randint(num_classes, (num, 1, *size), generator=generator)
-    labels[torch.rand(labels.shape, generator=generator) < 0.1] = 255
+    images = torch.randn(num, input_channels(network), *size, generator=generator).to(device)
+    labels = torch.randint(network.num_classes, (num, 1, *size), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.1] = ignored_label(network)
     return images, [SegDataSample(gt_sem_seg=PixelData(data=label.to(device))) for label in labels]
 
 
@@ -51,23 +55,26 @@ def make_step(model: nn.Module, batch: tuple[Tensor, list], device: str) -> Call
     return step
 
 
-def make_steps(model: ConfigDict, batch: tuple[Tensor, list], device: str) -> dict[str, Any]:
+def make_steps(
+    cfg: Config, num: int, size: tuple[int, int], device: str
+) -> dict[str, Callable[[], None]]:
     """Return the steps to compare, by name: every network alone, then together.
 
     Args:
-        model: Of a MutualDistiller.
-        batch: What `make_batch` returns.
+        cfg: Of a MutualDistiller.
+        num: Images of a batch.
+        size: Their (H, W).
         device: Where.
     """
+    model = cfg.model
     for network in (model.student, *model.peers.values()):
         network.update(pretrained=None)  # nothing to download; weights do not matter here
-    alone = {'student': model.student, **model.peers}
-    steps = {
-        name: make_step(MODELS.build(resolve_model_config(config, name)), batch, device)
-        for name, config in alone.items()
-    }
+    alone = {n: MODELS.build(network_config(cfg, n)) for n in ('student', *model.peers)}
+    batch = make_batch(num, size, alone['student'], device)
+    steps = {name: make_step(network, batch, device) for name, network in alone.items()}
+    given = {'data_preprocessor': cfg.get('data_preprocessor'), **model}
     for name, fuse in (('together', False), ('together, fuse_task_loss', True)):
-        distiller = MODELS.build({**model, 'fuse_task_loss': fuse})
+        distiller = MODELS.build({**given, 'fuse_task_loss': fuse})
         distiller.distill_terms.are_stored = True  # there is no checkpoint to warn about
         steps[name] = make_step(distiller, batch, device)
     return steps
@@ -89,13 +96,11 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     register_all_modules(init_default_scope=True)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = Config.fromfile(args.config).model
-    if model.type != 'MutualDistiller':
+    cfg = Config.fromfile(args.config)
+    if not is_kind(cfg.model, MODELS, MutualDistiller):
         raise SystemExit(f'expected a config of a MutualDistiller, but {args.config} is not one')
-    classes = resolve_model_config(model.student, 'student').decode_head.num_classes
-    batch = make_batch(args.batch, (args.size[0], args.size[1]), classes, device)
-    times = take_turns(make_steps(model, batch, device), args.rounds, device)
-    report(args, device, summarise(times))
+    steps = make_steps(cfg, args.batch, (args.size[0], args.size[1]), device)
+    report(args, device, summarise(take_turns(steps, args.rounds, device)))
 
 
 if __name__ == '__main__':

@@ -29,17 +29,14 @@ from benchmark_report import metadata
 from calibrate_report import format_table, write_figure
 from command_line import load_config, make_parser
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import DATASETS
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from balkd_seg.distillers.checkpoint import load_strictly, read_checkpoint
-from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.metrics.calibration import (
     CalibrationSums,
     calibration_bins,
@@ -48,6 +45,8 @@ from balkd_seg.metrics.calibration import (
 )
 from balkd_seg.metrics.predictions import class_logits_of
 from balkd_seg.metrics.temperature import INVERSE_TEMPERATURES, fit_temperature, nll_slopes
+from balkd_seg.networks.build import load_network
+from balkd_seg.networks.facts import ignored_label
 
 BINS = dict(num_bins=15, binning='equal-width')
 HOW = {
@@ -115,10 +114,11 @@ def predict(network: nn.Module, images: Dataset, cfg: Config) -> Iterator[SegDat
 
 def fit(network: nn.Module, images: Dataset, cfg: Config) -> float:
     """Return the temperature of least NLL."""
-    slopes = None
+    slopes, ignored = None, ignored_label(network)
     for sample in predict(network, images, cfg):
         logits, _ = class_logits_of(sample.seg_logits.data, sample.pred_sem_seg.data[0])
-        one = nll_slopes(logits, sample.gt_sem_seg.data[0].to(logits.device))
+        target = sample.gt_sem_seg.data[0].to(logits.device)
+        one = nll_slopes(logits, target, ignore_index=ignored)
         slopes = one if slopes is None else slopes + one
     return fit_temperature(slopes)
 
@@ -126,14 +126,15 @@ def fit(network: nn.Module, images: Dataset, cfg: Config) -> float:
 def score(network: nn.Module, images: Dataset, cfg: Config, temperature: float) -> dict[str, Any]:
     """Return mIoU, and scores and bins before and after division by the temperature."""
     areas: list[tuple] = []
+    ignored = ignored_label(network)
     sums: dict[str, CalibrationSums] = {}
     for sample in predict(network, images, cfg):
         prediction = sample.pred_sem_seg.data[0]
         logits, likeliest = class_logits_of(sample.seg_logits.data, prediction)
         target = sample.gt_sem_seg.data[0].to(logits.device)
-        areas.append(IoUMetric.intersect_and_union(prediction, target, len(logits), 255))
+        areas.append(IoUMetric.intersect_and_union(prediction, target, len(logits), ignored))
         for name, scaled in (('before', logits), ('after', logits / temperature)):
-            one = calibration_sums(scaled, likeliest, target, **BINS)
+            one = calibration_sums(scaled, likeliest, target, ignore_index=ignored, **BINS)
             sums[name] = sums[name] + one if name in sums else one
     totals = (sum(area) for area in zip(*areas, strict=True))
     iou = IoUMetric.total_area_to_metrics(*totals, ['mIoU'])['IoU']
@@ -155,20 +156,6 @@ def describe_fit(fit_on: str, num_fit: int, num_scored: int) -> str:
     )
 
 
-def build_network(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build the network of a config, or its student, and load every weight of it.
-
-    Raises:
-        FileNotFoundError: If the checkpoint is missing.
-        ValueError: If it does not fit, or is unsafe to load.
-    """
-    model = resolve_model_config(cfg.model.get('student', cfg.model), 'student')
-    model.update(pretrained=None, auxiliary_head=None)
-    network = revert_sync_batchnorm(MODELS.build(model))
-    load_strictly(network, read_checkpoint(checkpoint, 'network'), checkpoint, 'network')
-    return network.eval()
-
-
 def prepare(args: argparse.Namespace) -> list[Job]:
     """Read configs and checkpoints, so that mistakes show before anything runs.
 
@@ -179,7 +166,7 @@ def prepare(args: argparse.Namespace) -> list[Job]:
     for name, config, checkpoint in args.networks:
         cfg = load_config(argparse.Namespace(**{**vars(args), 'config': config}))
         fitted, scored = split_images(cfg, args.fit_on)
-        job = Job(name, config, checkpoint, cfg, build_network(cfg, checkpoint), fitted, scored)
+        job = Job(name, config, checkpoint, cfg, load_network(cfg, checkpoint), fitted, scored)
         jobs.append(job)
         for part in ('fitted', 'scored'):
             if image_paths(getattr(job, part)) != image_paths(getattr(jobs[0], part)):

@@ -24,6 +24,8 @@ import balkd_seg  # before mmengine: what it warns of at every start is nothing 
 # isort: split
 from mmengine.config import Config
 
+from balkd_seg.networks.build import preprocessor_settings
+
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER, STUDENT = 'pspnet-r34-d16', 'pspnet-r18-d32'
 CONFIGS = {
@@ -149,12 +151,11 @@ def shrink(cfg: Config, scenes: Path, scale: Scale, iterations: int) -> None:
             if 'crop_size' in step:
                 step.crop_size = scale.crop
     cfg.train_dataloader.batch_size = scale.batch
-    cfg.model.get('student', cfg.model).data_preprocessor.size = scale.crop
+    preprocessor_settings(cfg)['size'] = scale.crop
     cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     warm_up, decay = cfg.param_scheduler
     warm_up.end = decay.begin = max(1, iterations // 8)
-    decay.end = iterations
-    cfg.default_hooks.checkpoint.interval = iterations
+    decay.end = cfg.default_hooks.checkpoint.interval = iterations
     cfg.default_hooks.logger.interval = min(10, iterations)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from mmseg.apis import inference_model, init_model
 from mmseg.datasets import CityscapesDataset
 
+from balkd_seg.datasets.loading import IGNORE_INDEX
+
 CLASSES = CityscapesDataset.METAINFO['classes']
 COLOURS = np.zeros((256, 3), np.uint8)  # ignored pixels stay black
 COLOURS[: len(CLASSES)] = np.array(CityscapesDataset.METAINFO['palette'])[:, ::-1]
@@ -62,7 +64,7 @@ def draw_grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> np
 
 def draw_legend(width: int, columns: int = 7) -> np.ndarray:
     """Return a strip that names the colours, (H, width, 3)."""
-    entries = [*zip(CLASSES, COLOURS, strict=False), ('not labelled', COLOURS[255])]
+    entries = [*zip(CLASSES, COLOURS, strict=False), ('not labelled', COLOURS[IGNORE_INDEX])]
     canvas = np.full((-(-len(entries) // columns) * LEGEND_ROW + GAP, width, 3), 255, np.uint8)
     for number, (name, colour) in enumerate(entries):
         x = GAP + number % columns * ((width - GAP) // columns)

@@ -8,7 +8,7 @@ After mutual training `--network teacher` takes that network in place of the stu
 
 OUT holds `state_dict` and the class names and colours (`meta.dataset_meta`), plain values only:
 PyTorch loads it with `weights_only=True`, mmengine and mmseg as any other checkpoint of the
-student. The ONNX file maps normalised images (N, 3, H, W) to logits (N, C, H, W); N is free
+student. The ONNX file maps normalised images (N, channels, H, W) to logits (N, C, H, W); N is free
 unless --batch fixes it, which networks need whose trace counts images (Swin).
 """
 
@@ -21,15 +21,13 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 
 # isort: split
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.model import revert_sync_batchnorm
-from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from onnx_export import export_onnx
-from torch import Tensor, nn
+from torch import Tensor
 
-from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
-from balkd_seg.distillers.model_config import resolve_model_config
+from balkd_seg.distillers.checkpoint import checkpoint_classes, read_checkpoint
+from balkd_seg.distillers.model_config import load_config
+from balkd_seg.networks.build import build_network
 
 
 def choose(checkpoint: dict, network: str) -> dict:
@@ -83,28 +81,6 @@ def clean(checkpoint: dict, drop_auxiliary: bool = False) -> dict:
     if stored.get('palette') is not None:
         meta['palette'] = [[int(channel) for channel in colour] for colour in stored['palette']]
     return {'state_dict': kept, 'meta': {'dataset_meta': meta} if meta else {}}
-
-
-def build_network(config: str, name: str, checkpoint: dict, path: str) -> nn.Module:
-    """Build a network without auxiliary head and load every weight of it.
-
-    Args:
-        config: A distillation config, or the network's own (a file or `mmseg::...`).
-        name: 'student', or the name of a peer.
-        checkpoint: The weights.
-        path: Where they came from, for messages.
-    """
-    register_all_modules(init_default_scope=True)
-    model = ConfigDict(config=config)
-    if Path(config).is_file():
-        loaded = Config.fromfile(config).get('model', {})
-        model = {'student': loaded.get('student'), **loaded.get('peers', {})}.get(name) or model
-        model = {key: value for key, value in model.items() if key != 'checkpoint'}
-    model = resolve_model_config(model, name)
-    model.update(pretrained=None, auxiliary_head=None)
-    network = revert_sync_batchnorm(MODELS.build(model))
-    load_strictly(network, checkpoint, path, name)
-    return network.eval()
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -177,7 +153,9 @@ def export(args: argparse.Namespace) -> None:
             'model.auxiliary_head=None in the config avoids that.'
         )
     if args.onnx:
-        student = build_network(args.config, args.network, cleaned, args.checkpoint)
+        register_all_modules(init_default_scope=True)
+        cfg = load_config(args.config, args.network)
+        student = build_network(cfg, cleaned, args.checkpoint, args.network)
         classes = checkpoint_classes(cleaned) or ()
         difference = export_onnx(student, args.onnx, args.size, classes, args.batch)
         runs = f'{args.batch} image(s) a run' if args.batch else 'any number of images'

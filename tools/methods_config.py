@@ -20,9 +20,17 @@ from demo import Scale, shrink
 from methods_plan import ROOT, Entry, is_alone, read_config
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmseg.registry import MODELS
+from mmseg.registry import HOOKS, METRICS, MODELS
 
-from balkd_seg.distillers.model_config import resolve_model_config
+from balkd_seg.hooks import (
+    CheckDataHook,
+    DistillScheduleHook,
+    DistillStateHook,
+    DistillTelemetryHook,
+)
+from balkd_seg.kinds import is_kind, kind_of
+from balkd_seg.metrics import CalibrationMetric, NetworksMetric
+from balkd_seg.networks.build import network_config
 
 QUICK = Scale(4, 2, (96, 48), (32, 64), 2, dict(teacher=4, student=4))
 # what the Runner reads of a config, but the model, and what only names, logs and shows
@@ -75,8 +83,7 @@ def make_config(
     if not is_alone(cfg):
         interval = cfg.default_hooks.logger.get('interval', 50)
         telemetry = dict(type='DistillTelemetryHook', interval=interval)
-        hooks = [hook for hook in cfg.get('custom_hooks', []) if hook['type'] != telemetry['type']]
-        cfg.custom_hooks = [*hooks, telemetry]
+        cfg.custom_hooks = [*_without(cfg.get('custom_hooks'), DistillTelemetryHook), telemetry]
     return cfg
 
 
@@ -108,7 +115,7 @@ def own_words(option: str, cfg: Config) -> str | None:
     first, _, rest = option.partition('.')
     if first != 'model':
         return option if first in cfg or first in READ else None
-    network = MODELS.get(cfg.model.type)
+    network = kind_of(cfg.model, MODELS)
     arguments = signature(network).parameters if network else ()
     place, _, below = rest.partition('.')
     index = below.partition('.')[0]
@@ -140,7 +147,8 @@ def miou_key(cfg: Config) -> str:
     """Return what a config's validation calls the student's mIoU."""
     evaluator = cfg.val_evaluator
     several = [evaluator] if isinstance(evaluator, dict) else evaluator
-    return 'student/mIoU' if any(e['type'] == 'NetworksMetric' for e in several) else 'mIoU'
+    several = any(is_kind(one, METRICS, NetworksMetric) for one in several)
+    return 'student/mIoU' if several else 'mIoU'
 
 
 def as_text(cfg: Config) -> str:
@@ -155,11 +163,16 @@ def _metrics(evaluator: Any) -> list[dict]:
     """Return the metrics of the student that may choose the best checkpoint."""
     found = []
     for one in [evaluator] if isinstance(evaluator, dict) else evaluator or []:
-        if one['type'] == 'NetworksMetric':
+        if is_kind(one, METRICS, NetworksMetric):
             found += _metrics(one['metric'])
-        elif one['type'] != 'CalibrationMetric':
+        elif not is_kind(one, METRICS, CalibrationMetric):
             found.append(one)
     return found
+
+
+def _without(hooks: list | None, *kinds: type) -> list:
+    """Return the entries of `custom_hooks` that are none of these kinds."""
+    return [hook for hook in hooks or [] if not is_kind(hook, HOOKS, kinds)]
 
 
 def settings(cfg: Config) -> dict[str, Any]:
@@ -168,15 +181,13 @@ def settings(cfg: Config) -> dict[str, Any]:
     for key in ('val_evaluator', 'test_evaluator'):
         found[key] = _metrics(found[key])
     # ours write what distillers have beside the student, or look on
-    ours = ('Distill', 'CheckData')
-    hooks = found['custom_hooks'] or []
-    found['custom_hooks'] = [hook for hook in hooks if not str(hook['type']).startswith(ours)]
+    found['custom_hooks'] = _without(
+        found['custom_hooks'],
+        CheckDataHook, DistillScheduleHook, DistillStateHook, DistillTelemetryHook,
+    )  # fmt: skip
     found['default_hooks'].checkpoint.pop('save_best', None)  # the name alone, see miou_key
     found['randomness'] = {k: v for k, v in (found['randomness'] or {}).items() if k != 'seed'}
-    network = resolve_model_config(cfg.model.get('student', cfg.model), 'student')
-    images = cfg.model.get('data_preprocessor', cfg.get('data_preprocessor'))
-    network.setdefault('data_preprocessor', images)
-    return {**found, 'model.student': network}
+    return {**found, 'model.student': network_config(cfg)}
 
 
 def check_same_settings(configs: dict[str, Config]) -> None:

@@ -10,7 +10,6 @@ from methods_plan import ALONE, TEACHER
 from methods_state import DONE
 
 CASES = 3  # best, and as many worst
-IGNORED = 255
 BOTH, OURS, THEIRS, NEITHER = '#e5e7eb', '#15803d', '#b91c1c', '#f59e0b'
 LEGEND = {
     BOTH: 'both right',
@@ -59,15 +58,16 @@ def make_cases(work: Path, results: dict[str, Any]) -> list[Case]:
         index = file.name.split('_')[0]
         truth = read(file)
         ours, theirs = (read(shown[name] / f'{index}.png') for name in (method, ALONE))
-        valid = max(int((truth != IGNORED).sum()), 1)
-        gains.append((float(((ours == truth).sum() - (theirs == truth).sum()) / valid), index))
+        labelled = truth != results['ignore_index']
+        gained = (ours == truth)[labelled].sum() - (theirs == truth)[labelled].sum()
+        gains.append((float(gained / max(int(labelled.sum()), 1)), index))
     gains.sort(reverse=True)
     chosen = gains[:CASES] + gains[max(CASES, len(gains) - CASES) :]
     palette = make_palette(results)
     return [
         Case(
             f'{gain:+.1%} of pixels right, {method} against {ALONE} (seed {seeds[0]})',
-            make_pictures(work / 'gallery', index, shown, palette),
+            make_pictures(work / 'gallery', index, shown, palette, results['ignore_index']),
         )
         for gain, index in chosen
     ]
@@ -91,20 +91,22 @@ def make_palette(results: dict[str, Any]) -> np.ndarray:
 
 
 def make_pictures(
-    gallery: Path, index: str, shown: dict[str, Path | None], palette: np.ndarray
+    gallery: Path, index: str, shown: dict[str, Path | None], palette: np.ndarray, ignored: int
 ) -> dict[str, tuple[str, bytes]]:
     """Return the pictures of one image."""
     truth = read(gallery / f'{index}_truth.png')
     image = cv2.imread(str(gallery / f'{index}_image.png'))
-    pictures = {'image': image, 'truth': palette[truth]}
+    pictures = {'image': image, 'truth': palette[truth] * (truth != ignored)[..., None]}
     maps = {n: read(folder / f'{index}.png') for n, folder in shown.items() if folder is not None}
     pictures |= {name: palette[labels] for name, labels in maps.items()}
     *_, theirs, ours = maps.values()
-    pictures['where they differ'] = disagreement(truth, theirs, ours)
+    pictures['where they differ'] = disagreement(truth, theirs, ours, ignored)
     return {name: encode(picture, photo=name == 'image') for name, picture in pictures.items()}
 
 
-def disagreement(truth: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+def disagreement(
+    truth: np.ndarray, theirs: np.ndarray, ours: np.ndarray, ignored: int
+) -> np.ndarray:
     """Return a picture (B, G, R) of where the distilled student and the one alone are right."""
     right, other = ours == truth, theirs == truth
     picture = np.full((*truth.shape, 3), 255, np.uint8)
@@ -112,7 +114,7 @@ def disagreement(truth: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> np.
         (BOTH, right & other), (OURS, right & ~other), (THEIRS, ~right & other),
         (NEITHER, ~right & ~other),
     ):  # fmt: skip
-        picture[where & (truth != IGNORED)] = list(bytes.fromhex(colour[1:]))[::-1]
+        picture[where & (truth != ignored)] = list(bytes.fromhex(colour[1:]))[::-1]
     return picture
 
 

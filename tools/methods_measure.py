@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from benchmark_meter import Meter
 from benchmark_report import metadata
-from calibrate import BINS, build_network
+from calibrate import BINS
 from methods_state import RunFolder, write_json
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -40,14 +40,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from balkd_seg.metrics.calibration import calibration_bins, calibration_scores, calibration_sums
 from balkd_seg.metrics.predictions import class_logits_of
+from balkd_seg.networks.build import load_network
+from balkd_seg.networks.facts import ignored_label
 
 GALLERY_IMAGES, GALLERY_WIDTH = 100, 384
 
 
 class Scores:
-    """What one pass over a data set adds up."""
+    """What one pass over a data set adds up.
 
-    def __init__(self) -> None:
+    Args:
+        ignored: Label of pixels that do not count.
+    """
+
+    def __init__(self, ignored: int) -> None:
+        self.ignored = ignored
         self.areas: list[tuple] = []
         self.calibration: Any = None
         self.same = self.valid = 0
@@ -57,10 +64,11 @@ class Scores:
         prediction = sample.pred_sem_seg.data[0]
         logits, likeliest = class_logits_of(sample.seg_logits.data, prediction)
         target = sample.gt_sem_seg.data[0].to(logits.device)
-        self.areas.append(IoUMetric.intersect_and_union(prediction, target, len(logits), 255))
-        one = calibration_sums(logits, likeliest, target, **BINS)
+        areas = IoUMetric.intersect_and_union(prediction, target, len(logits), self.ignored)
+        self.areas.append(areas)
+        one = calibration_sums(logits, likeliest, target, ignore_index=self.ignored, **BINS)
         self.calibration = one if self.calibration is None else self.calibration + one
-        valid = target != 255
+        valid = target != self.ignored
         self.valid += int(valid.sum())
         if taught is not None:
             self.same += int(((prediction == taught.pred_sem_seg.data[0]) & valid).sum())
@@ -107,9 +115,12 @@ class Gallery:
         self._write(self.own / f'{index:05d}.png', sample.pred_sem_seg.data[0])
         truth = self.common / f'{index:05d}_truth.png'
         if not truth.exists():
+            labels = sample.gt_sem_seg.data[0]
             image = cv2.imread(sample.img_path)
+            if image is None:  # bands that are no photograph
+                image = np.zeros((*labels.shape, 3), np.uint8)
             self._write(self.common / f'{index:05d}_image.png', image, cv2.INTER_AREA)
-            self._write(truth, sample.gt_sem_seg.data[0])
+            self._write(truth, labels)
 
     @staticmethod
     def _write(file: Path, picture: Any, how: int = cv2.INTER_NEAREST) -> None:
@@ -136,7 +147,7 @@ def score(
     """Return the scores of a network on a data set."""
     sampler = dict(type='DefaultSampler', shuffle=False)
     loader = dict(dataset=images, batch_size=1, num_workers=workers, sampler=sampler)
-    scores = Scores()
+    scores = Scores(ignored_label(network))
     for index, batch in enumerate(Runner.build_dataloader(loader)):
         taught = teacher.test_step(copy.deepcopy(batch))[0] if teacher is not None else None
         sample = network.test_step(batch)[0]
@@ -173,7 +184,7 @@ def cost(network: nn.Module, images: Dataset, device: str) -> dict[str, Any]:
 def read_best(cfg: Config, checkpoint: Path) -> nn.Module | None:
     """Return the network of the best checkpoint; None, and a line, if a kill left half of it."""
     try:
-        return build_network(cfg, str(checkpoint))
+        return load_network(cfg, str(checkpoint))
     except ValueError as error:
         print(f'The best checkpoint is not measured. {error}', flush=True)
         return None
@@ -183,13 +194,14 @@ def measure(run: RunFolder, teacher_run: RunFolder | None) -> dict[str, Any]:
     """Return everything about a run."""
     cfg = Config.fromfile(run.config)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    network = build_network(cfg, run.checkpoint).to(device)
+    network = load_network(cfg, run.checkpoint).to(device)
     teacher = None
     if teacher_run is not None:
         teacher_cfg = Config.fromfile(teacher_run.config)
-        teacher = build_network(teacher_cfg, teacher_run.checkpoint).to(device)
+        teacher = load_network(teacher_cfg, teacher_run.checkpoint).to(device)
     val, workers = DATASETS.build(cfg.val_dataloader.dataset), cfg.val_dataloader.num_workers
     result = {'classes': list(val.metainfo['classes']), 'palette': val.metainfo.get('palette')}
+    result['ignore_index'] = ignored_label(network)
     result['cost'] = cost(network, val, device)
     result['val'] = score(network, teacher, val, workers, Gallery(run, len(val)))
     same = cfg.test_dataloader.dataset == cfg.val_dataloader.dataset

@@ -19,6 +19,8 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
+from balkd_seg.kinds import kind_of, name_of
+
 ROOT = Path(__file__).resolve().parents[1]
 ALONE, TEACHER = 'alone', 'teacher'
 
@@ -208,8 +210,8 @@ def sweep(entries: Sequence[Entry], grid: dict[str, list]) -> list[Entry]:
         if not terms:
             result.append(entry)
             continue
-        losses.append(terms[0].type)
-        if not set(grid) <= set(signature(MODELS.get(terms[0].type)).parameters):
+        losses.append(name_of(terms[0], MODELS))
+        if not set(grid) <= set(signature(kind_of(terms[0], MODELS)).parameters):
             result.append(entry)
             continue
         for values in itertools.product(*grid.values()):

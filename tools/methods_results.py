@@ -16,6 +16,9 @@ from methods_statistics import paired_difference, put_into_words, summarise
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
+from balkd_seg.datasets.loading import IGNORE_INDEX
+from balkd_seg.kinds import kind_of, name_of
+
 # name: whether less is better
 SCORES = {'val': False, 'val_best': False, 'test': False, 'ECE': True, 'NLL': True}
 OTHERS = ('test_of_best', 'agreement', 'seconds', 'memory_mb', 'latency_ms')
@@ -50,6 +53,7 @@ def collect(work: Path) -> dict[str, Any]:
         'about': [dict(text) for text in dict.fromkeys(tuple(r['about'].items()) for r in done)],
         'classes': done[0]['classes'] if done else [],
         'palette': done[0]['palette'] if done else None,
+        'ignore_index': done[0]['ignore_index'] if done else None,
         'test_is_val': bool(done and done[0]['test_is_val']),
         'methods': methods,
         'runs': runs,
@@ -70,6 +74,8 @@ def read_run(run: RunFolder) -> dict[str, Any]:
     measured = finite(json.loads(run.measured.read_text()))
     result.update({key: measured[key] for key in ('classes', 'palette', 'cost', 'test_is_val')})
     result.update({split: measured[split] for split in ('val', 'test')})
+    # runs measured before it was written down
+    result['ignore_index'] = measured.get('ignore_index', IGNORE_INDEX)
     result['about'] = {key: measured[key] for key in ABOUT if key != 'date'}
     attempts = [one for one in result['attempts'] if one['step'] == 'train']
     commits = dict.fromkeys(str(one['commit']) for one in attempts if one.get('commit'))
@@ -104,11 +110,11 @@ def read_terms(config: Path) -> list[dict[str, Any]]:
     networks = ['student', *model.get('peers', {}), *(['teacher'] if 'teacher' in model else [])]
     terms = []
     for entry in model.get('distill', []):
-        loss = MODELS.get(entry.type)
+        loss = kind_of(entry, MODELS)
         named = inspect.signature(loss).parameters.get('loss_name')
         learner = entry.get('learner', 'student')
         terms.append({
-            'type': entry.type,
+            'type': name_of(entry, MODELS),
             'loss_name': entry.get('loss_name', named.default if named else ''),
             'learner': learner,
             'source': entry.get('source') or next(n for n in networks if n != learner),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from balkd_seg.distillers.renormalise import converts_channels
+from balkd_seg.networks.facts import channel_statistics, input_channels
 
 TOLERANCE = 1e-3  # of the largest logit; float32 convolutions of two libraries differ by about 1e-5
 
@@ -47,7 +48,7 @@ def fix_pools(network: nn.Module, inputs: Tensor) -> None:
 
     Args:
         network: A `Logits`; changed in place.
-        inputs: Images of the size to export, (N, 3, H, W).
+        inputs: Images of the size to export, (N, channels, H, W).
     """
     sizes: dict[nn.Module, tuple] = {}
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
@@ -67,7 +68,7 @@ def fix_pools(network: nn.Module, inputs: Tensor) -> None:
 
 
 class Logits(nn.Module):
-    """A segmentor as a function from normalised images (N, 3, H, W) to logits (N, C, H, W)."""
+    """A segmentor as a function from normalised images to logits (N, C, H, W)."""
 
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class Logits(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the logits at the size of the images."""
+        """Return the logits of images (N, channels, H, W), at their size."""
         size = tuple(int(length) for length in inputs.shape[2:])
         return self.segmentor.encode_decode(inputs, [{'img_shape': size}])
 
@@ -101,7 +102,7 @@ def export_onnx(
             alone, or the file computes something else.
     """
     torch.manual_seed(0)
-    images = torch.randn(batch or 2, 3, size[1], size[0])
+    images = torch.randn(batch or 2, input_channels(student), size[1], size[0])
     network = Logits(student).eval()
     expected = network(images)
     check_repeats(student, expected, network(images))
@@ -170,7 +171,7 @@ def write_onnx(
 
     Args:
         network: Maps images to logits.
-        images: To trace it with, (N, 3, H, W).
+        images: To trace it with, (N, channels, H, W).
         file: To write.
         facts: Name and value.
         fixed: Whether the file is for N images alone, and not for any number.
@@ -195,8 +196,9 @@ def describe_inputs(student: nn.Module, classes: tuple) -> dict[str, str]:
     """Return what a user of the ONNX file must know, as JSON texts."""
     preprocessor = student.data_preprocessor
     facts = {'classes': classes}
-    for name in ('mean', 'std'):
-        facts[name] = getattr(preprocessor, name, torch.zeros(0)).flatten().tolist()
+    statistics = channel_statistics(preprocessor, input_channels(student))
+    for name, values in zip(('mean', 'std'), statistics, strict=True):
+        facts[name] = values.flatten().tolist()
     facts['channels'] = 'RGB' if converts_channels(preprocessor) else 'BGR'
     return {name: json.dumps(value) for name, value in facts.items()}
 

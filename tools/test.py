@@ -6,10 +6,24 @@ CONFIG is a distillation config (the teacher is not needed) or the student's own
 import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 
 # isort: split
+from inspect import signature
+
 from command_line import load_config, make_parser
+from mmseg.registry import METRICS
 
 from balkd_seg.compat.cpu_distributed import build_runner
 from balkd_seg.distillers.checkpoint import local_checkpoint
+from balkd_seg.kinds import kind_of
+
+
+def write_label_maps(evaluators: dict | list[dict], folder: str) -> None:
+    """Change the config of evaluators so that those which can write label maps do."""
+    settings = dict(output_dir=folder, keep_results=True)
+    for one in [evaluators] if isinstance(evaluators, dict) else evaluators:
+        kind = kind_of(one, METRICS)
+        known = signature(kind).parameters if kind else {}  # mmengine says what it does not know
+        if 'output_dir' in known:
+            one.update({key: value for key, value in settings.items() if key in known})
 
 
 def main() -> None:
@@ -30,10 +44,7 @@ def main() -> None:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     if args.out:
-        evaluators = cfg.test_evaluator
-        for one in [evaluators] if isinstance(evaluators, dict) else evaluators:
-            if one.type != 'CalibrationMetric':  # which writes no files
-                one.update(output_dir=args.out, keep_results=True)
+        write_label_maps(cfg.test_evaluator, args.out)
     build_runner(cfg).test()
 
 

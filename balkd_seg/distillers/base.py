@@ -54,10 +54,8 @@ class Distiller(BaseSegmentor):
                 f'Expected `pretrained` and `train_cfg` to be None in a {type(self).__name__}, but '
                 f'got {pretrained!r} and {train_cfg!r}. Put them into its `student`.'
             )
-        model = resolve_model_config(student, 'student')
+        model = resolve_model_config(student, 'student', data_preprocessor)
         check_heads(model, 'student')
-        if data_preprocessor is not None:
-            model.setdefault('data_preprocessor', data_preprocessor)
         network = MODELS.build(model)
         check_classes(network, 'student')
         check_task_loss(network, 'student')

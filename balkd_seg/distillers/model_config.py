@@ -5,11 +5,15 @@ import os
 
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import is_installed
+from mmseg.registry import MODELS
 
 from balkd_seg.distillers.supported import check_missing_module, check_packages
+from balkd_seg.kinds import is_kind, name_of
 
 
-def resolve_model_config(network: dict, role: str) -> ConfigDict:
+def resolve_model_config(
+    network: dict, role: str, data_preprocessor: dict | None = None
+) -> ConfigDict:
     """Return the model dict of a network given by config name, path or inline.
 
     Args:
@@ -17,13 +21,15 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
             (`'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'`) or a file and the
             overrides are merged into its `model` as config inheritance would, or a model dict.
         role: `'student'`, `'teacher'` or another name, for the messages.
+        data_preprocessor: For a network that has none: what the config that names it has at its
+            top level, or None.
 
     Returns:
-        The model dict, with a data preprocessor if the config has one at its top level.
+        The model dict, with a data preprocessor if a config has one at its top level.
 
     Raises:
-        ValueError: If neither `config` nor `type` is there, the config holds no model, or one that
-            needs a package that is not installed.
+        ValueError: If neither `config` nor `type` is there, the config holds no model, or the
+            network is a distillation itself or needs a package that is not installed.
         FileNotFoundError: If the config does not exist.
     """
     network = copy.deepcopy(dict(network))
@@ -38,33 +44,52 @@ def resolve_model_config(network: dict, role: str) -> ConfigDict:
                 f'Expected the {role} to have `config` (a config name or path) or `type` (an '
                 f'inline model dict), but got only the keys {sorted(network)}.'
             )
-        check_packages(network, role)
-        return ConfigDict(network)
-    name = network.pop('config')
-    try:
-        loaded = _load_config(name, role)
-    except ImportError as error:  # of its `custom_imports`
-        check_missing_module(error, f'the config of the {role}, `{name}`,')
-        raise
-    if 'model' not in loaded:
-        raise ValueError(f'Expected the config of the {role}, `{name}`, to define `model`.')
-    model = loaded.model
-    if 'data_preprocessor' in loaded and 'data_preprocessor' not in model:
-        model.data_preprocessor = loaded.data_preprocessor
-    if model.type in ('OfflineDistiller', 'MutualDistiller'):
+        model = ConfigDict(network)
+    else:
+        name = os.fspath(network.pop('config'))
+        try:
+            loaded = load_config(name, role)
+        except ImportError as error:  # of its `custom_imports`
+            check_missing_module(error, f'the config of the {role}, `{name}`,')
+            raise
+        if 'model' not in loaded:
+            raise ValueError(f'Expected the config of the {role}, `{name}`, to define `model`.')
+        merged = Config(dict(model=loaded.model.to_dict()))
+        _hand_down(loaded.get('data_preprocessor', data_preprocessor), merged.model)
+        # list-valued heads (cascades) are overridden by index: decode_head={'1': dict(...)}
+        merged.merge_from_dict(dict(model=network), allow_list_keys=True)
+        model = merged.model
+    check_packages(model, role)
+    _check_one_network(model, role)
+    _hand_down(data_preprocessor, model)
+    return model
+
+
+def _hand_down(data_preprocessor: dict | None, model: ConfigDict) -> None:
+    """Give a model dict the data preprocessor of a config, if it has none, as the Runner does."""
+    if data_preprocessor is not None:
+        model.setdefault('data_preprocessor', copy.deepcopy(data_preprocessor))
+
+
+def _check_one_network(model: ConfigDict, role: str) -> None:
+    """Raise ValueError if a network is a distiller: what it learnt from would train unseen."""
+    from balkd_seg.distillers.base import Distiller  # which imports this module
+
+    if is_kind(model, MODELS, Distiller):
         raise ValueError(
-            f'Expected the config of the {role} to describe one network, but `{name}` is a '
-            'distillation itself. Name the config of its student.'
+            f'Expected the {role} to be one network, but its config is a distillation itself '
+            f'({name_of(model, MODELS)}). Give the config of its student.'
         )
-    # list-valued heads (cascades) are overridden by index: decode_head={'1': dict(...)}
-    merged = Config(dict(model=model.to_dict()))
-    merged.merge_from_dict(dict(model=network), allow_list_keys=True)
-    check_packages(merged.model, role)
-    return merged.model
 
 
-def _load_config(name: str, role: str) -> Config:
-    """Load a config from an installed package (`scope::path`) or a file."""
+def load_config(name: str, role: str) -> Config:
+    """Load a config from an installed package (`scope::path`) or a file.
+
+    Raises:
+        ValueError: If it is to come from a package that is not installed.
+        FileNotFoundError: If it does not exist.
+    """
+    name = os.path.expanduser(name)
     if '::' in name:
         from mmengine.config.utils import MODULE2PACKAGE
         from mmengine.hub import get_config

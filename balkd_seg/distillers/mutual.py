@@ -36,7 +36,7 @@ class MutualDistiller(Distiller):
             network that learns (default: 'student'), `source`, the one it learns from (default:
             the other one, if there are two), and where it looks, see `DistillTerm`:
             `student_tap` is the learner's, `teacher_tap` the source's.
-        data_preprocessor: For a student that has none in its model dict; mmengine's Runner passes
+        data_preprocessor: For networks that have none in their own config; mmengine's Runner passes
             what a config has at its top level.
         pretrained: None; mmseg's `init_model` passes it.
         train_cfg: None; mmseg's `init_model` passes it.
@@ -64,7 +64,7 @@ class MutualDistiller(Distiller):
         fuse_task_loss: bool = False,
     ) -> None:
         super().__init__(student, data_preprocessor, pretrained, train_cfg)
-        self.peers = Peers(peers, self.data_preprocessor)
+        self.peers = Peers(peers, self.student, data_preprocessor)
         for name in self.peers:
             self.check_peer_classes(name, self.peers.network(name))
             check_task_loss(self.peers.network(name), name)

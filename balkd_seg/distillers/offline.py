@@ -27,7 +27,7 @@ class OfflineDistiller(Distiller):
         teacher: The same, with `checkpoint` (file or URL).
         distill: One dict per term: the loss (`type` and its arguments) and where it looks, see
             `DistillTerm`.
-        data_preprocessor: For a student that has none in its model dict; mmengine's Runner passes
+        data_preprocessor: For networks that have none in their own config; mmengine's Runner passes
             what a config has at its top level.
         pretrained: None; mmseg's `init_model` passes it.
         train_cfg: None; mmseg's `init_model` passes it.
@@ -55,6 +55,7 @@ class OfflineDistiller(Distiller):
     ) -> None:
         super().__init__(student, data_preprocessor, pretrained, train_cfg)
         self.teacher_config = teacher
+        self._given_preprocessor = data_preprocessor
         self.teacher: FrozenTeacher | None = None
         with fork_rng(devices=[]):  # the student starts as it would alone with this seed
             terms = DistillTerms(DistillTerm(entry, self.student) for entry in distill)
@@ -76,7 +77,7 @@ class OfflineDistiller(Distiller):
         if self.teacher is not None:
             return
         with fork_rng(devices=[]):  # the student starts as it would alone with this seed
-            teacher = FrozenTeacher(self.teacher_config, self.data_preprocessor)
+            teacher = FrozenTeacher(self.teacher_config, self.student, self._given_preprocessor)
         self.check_peer_classes('teacher', teacher.network)
         for term in self.distill_terms:
             term.bind_teacher(teacher.network)

@@ -36,7 +36,8 @@ class Peers(BesideStateDict, nn.ModuleDict):
         configs: For each name `dict(config=..., **overrides)` or an inline model dict; with
             `checkpoint` it starts from there, every weight of it. A checkpoint of mutual training
             gives the peer of that name, if it has one.
-        preprocessor: The student's, which makes the images.
+        student: The network whose data preprocessor makes the images.
+        data_preprocessor: For a peer that has none in its own config.
 
     Raises:
         ValueError: If a name or config is wrong.
@@ -45,7 +46,12 @@ class Peers(BesideStateDict, nn.ModuleDict):
 
     inputs: nn.ModuleDict
 
-    def __init__(self, configs: dict[str, dict], preprocessor: nn.Module) -> None:
+    def __init__(
+        self,
+        configs: dict[str, dict],
+        student: BaseSegmentor,
+        data_preprocessor: dict | None = None,
+    ) -> None:
         super().__init__()
         if not configs:
             raise ValueError(
@@ -65,11 +71,11 @@ class Peers(BesideStateDict, nn.ModuleDict):
                 )
             config = dict(config)
             self.checkpoints[name] = config.pop('checkpoint', None)
-            model = resolve_model_config(config, name)
+            model = resolve_model_config(config, name, data_preprocessor)
             check_heads(model, name)
             with _own_random_state(index):
                 self[name] = MODELS.build(model)
-            inputs[name] = Renormalise(preprocessor, self.network(name).data_preprocessor)
+            inputs[name] = Renormalise.between(student, self.network(name), name)
         # outside of the module tree: their names would come before those of the networks
         self.__dict__['inputs'] = nn.ModuleDict(inputs)
 

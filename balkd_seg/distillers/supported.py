@@ -16,6 +16,8 @@ from mmseg.models.decode_heads import (
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 
+from balkd_seg.kinds import kind_of
+
 _WITHOUT_LOGITS = {
     MaskFormerHead: 'classifies masks',
     Mask2FormerHead: 'classifies masks',
@@ -39,8 +41,7 @@ def check_heads(model: dict, role: str) -> None:
     """
     heads = model.get('decode_head') or []
     for head in heads if isinstance(heads, (list, tuple)) else [heads]:
-        kind = head.get('type')
-        known = MODELS.get(kind) if isinstance(kind, str) else kind
+        known = kind_of(head, MODELS)
         if not isinstance(known, type):  # what building it says is better
             continue
         does = [text for refused, text in _WITHOUT_LOGITS.items() if issubclass(known, refused)]
@@ -61,7 +62,7 @@ def check_packages(model: dict, role: str) -> None:
         role: `'student'`, `'teacher'` or another name, for the message.
     """
     for kind in _types(model):
-        scope = 'timm' if kind == 'TIMMBackbone' else kind.partition('.')[0]
+        scope = 'timm' if kind.rpartition('.')[2] == 'TIMMBackbone' else kind.partition('.')[0]
         if scope in _KNOWN:
             check_installed(scope, f'`{kind}` of the {role}')
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
+from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from balkd_seg.distillers.checkpoint import checkpoint_classes, load_strictly, read_checkpoint
 from balkd_seg.distillers.failures import blaming
@@ -25,15 +26,18 @@ class FrozenTeacher:
     Args:
         config: `dict(config=..., checkpoint=..., **overrides)` or an inline model dict with
             `checkpoint`; see `resolve_model_config`.
-        student_preprocessor: The data preprocessor that makes the inputs; where the teacher's own
+        student: The network whose data preprocessor makes the inputs; where the teacher's own
             differs in mean, std or channel order, inputs are converted.
+        data_preprocessor: For a teacher that has none in its own config.
 
     Raises:
         FileNotFoundError: If the config or checkpoint is missing.
         ValueError: If the checkpoint does not fit the network or is unsafe to load.
     """
 
-    def __init__(self, config: dict, student_preprocessor: nn.Module) -> None:
+    def __init__(
+        self, config: dict, student: BaseSegmentor, data_preprocessor: dict | None = None
+    ) -> None:
         config = dict(config)
         self.checkpoint = config.pop('checkpoint', None)
         if not self.checkpoint:
@@ -41,7 +45,7 @@ class FrozenTeacher:
                 'Expected `checkpoint` in the teacher of an OfflineDistiller, but got none. Set '
                 'model.teacher.checkpoint to a file or URL of a trained teacher.'
             )
-        model = resolve_model_config(config, 'teacher')
+        model = resolve_model_config(config, 'teacher', data_preprocessor)
         check_heads(model, 'teacher')
         model.update(pretrained=None, auxiliary_head=None)
         # SyncBN in eval mode equals BN, but refuses to run on a CPU
@@ -50,7 +54,7 @@ class FrozenTeacher:
         load_strictly(self.network, checkpoint, self.checkpoint, 'teacher', 'model.teacher')
         self.network.eval().requires_grad_(False)
         self.classes = checkpoint_classes(checkpoint)
-        self._renormalise = Renormalise(student_preprocessor, self.network.data_preprocessor)
+        self._renormalise = Renormalise.between(student, self.network, 'teacher')
         millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
         print_log(
             f'Teacher: {type(self.network.backbone).__name__} with {millions:.1f} M parameters, '

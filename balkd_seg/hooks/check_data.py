@@ -12,6 +12,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import HOOKS
 
 from balkd_seg.datasets.pairs import find_pairs, name_first, require_complete
+from balkd_seg.hooks._scores import tell_ignored_label
 
 # What a sample names as files: also those of change detection and of depth
 FILES = ('img_path', 'img_path2', 'seg_map_path', 'depth_map_path')
@@ -25,6 +26,9 @@ class CheckDataHook(Hook):
     is drawn, hours later perhaps, and a label without an image is never noticed. The hook looks
     at names, not into files; `tools/check_data.py` reads them all. It looks into every wrapper, and
     at the order of the classes in each data set of a `ConcatDataset`.
+
+    Before a validation or test it also tells a `CalibrationMetric` without `ignore_index` which
+    label does not count: the one that the network's head ignores.
     """
 
     priority = 'VERY_HIGH'
@@ -43,6 +47,14 @@ class CheckDataHook(Hook):
                 for dataset in datasets:
                     check_dataset(dataset)
                 check_classes(datasets)
+
+    def before_val(self, runner: Runner) -> None:
+        """Tell the metrics which label does not count."""
+        tell_ignored_label(runner, runner.val_loop.evaluator)
+
+    def before_test(self, runner: Runner) -> None:
+        """Tell the metrics which label does not count."""
+        tell_ignored_label(runner, runner.test_loop.evaluator)
 
 
 def check_dataset(dataset: BaseDataset) -> None:

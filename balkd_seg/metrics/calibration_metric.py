@@ -10,6 +10,7 @@ from mmseg.registry import METRICS
 from prettytable import PrettyTable
 from torch import Tensor
 
+from balkd_seg.datasets.loading import IGNORE_INDEX
 from balkd_seg.metrics.calibration import (
     CalibrationSums,
     calibration_bins,
@@ -53,7 +54,8 @@ class CalibrationMetric(BaseMetric):
     Args:
         num_bins: B.
         binning: `'equal-width'` or `'equal-mass'`.
-        ignore_index: Label of pixels that do not count.
+        ignore_index: Label of pixels that do not count. None: that of the network's head, which
+            `CheckDataHook` tells; without the hook 255, as in `IoUMetric`.
         collect_device: `'cpu'` or `'gpu'`, as in any mmengine metric.
         prefix: Put before the names, as in any mmengine metric.
 
@@ -70,7 +72,7 @@ class CalibrationMetric(BaseMetric):
         self,
         num_bins: int = 15,
         binning: str = 'equal-width',
-        ignore_index: int = 255,
+        ignore_index: int | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
@@ -81,6 +83,11 @@ class CalibrationMetric(BaseMetric):
         self.binning = binning
         self.ignore_index = ignore_index
         self.num_images = 0
+
+    def tell_ignored_label(self, label: int | None) -> None:
+        """Take which label the network's head ignores, unless the config says what to ignore."""
+        if self.ignore_index is None:
+            self.ignore_index = label
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Add the images of a batch.
@@ -158,7 +165,7 @@ class CalibrationMetric(BaseMetric):
                 target.squeeze(0).to(logits.device),
                 num_bins=self.num_bins,
                 binning=self.binning,
-                ignore_index=self.ignore_index,
+                ignore_index=IGNORE_INDEX if self.ignore_index is None else self.ignore_index,
             )
         except ValueError as error:
             raise ValueError(f'{error} Image: {sample.get("img_path")}.') from error

@@ -9,6 +9,9 @@ from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
+from balkd_seg.kinds import is_kind
+from balkd_seg.metrics.calibration_metric import CalibrationMetric
+
 _PREDICTIONS = ('pred_sem_seg', 'seg_logits')
 
 
@@ -41,6 +44,7 @@ class NetworksMetric(BaseMetric):
         if not self.configs:
             raise ValueError('Expected at least one entry in `metric`, but got none.')
         self.output_dir = output_dir
+        self.ignored_labels: dict[str, int] = {}  # of each network's head
         self.metrics: dict[str, list[BaseMetric]] = {}
         self._of('student')
 
@@ -54,6 +58,14 @@ class NetworksMetric(BaseMetric):
         self._dataset_meta = meta
         for metric in (metric for metrics in self.metrics.values() for metric in metrics):
             metric.dataset_meta = meta
+
+    def tell_ignored_labels(self, labels: dict[str, int]) -> None:
+        """Take which label does not count for each network, for metrics that do not say."""
+        self.ignored_labels = labels
+        for network, metrics in self.metrics.items():
+            for metric in metrics:
+                if isinstance(metric, CalibrationMetric):
+                    metric.tell_ignored_label(labels.get(network))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Pass the predictions of each network to its metrics.
@@ -91,9 +103,11 @@ class NetworksMetric(BaseMetric):
 
     def _build(self, config: dict, network: str) -> BaseMetric:
         config = dict(config)
-        if self.output_dir and issubclass(METRICS.get(config['type']), IoUMetric):
+        if self.output_dir and is_kind(config, METRICS, IoUMetric):
             config['output_dir'] = os.path.join(self.output_dir, network)
         metric = METRICS.build(config)
+        if isinstance(metric, CalibrationMetric):
+            metric.tell_ignored_label(self.ignored_labels.get(network))
         metric.dataset_meta = self._dataset_meta
         return metric
 

@@ -1,6 +1,7 @@
 """Networks by name, path and inline."""
 
 import pytest
+from mmseg.registry import MODELS
 
 from balkd_seg.distillers.model_config import resolve_model_config
 
@@ -76,5 +77,31 @@ def test_config_without_model_and_config_of_a_distillation_are_refused(tmp_path)
     nested.write_text("model = dict(type='OfflineDistiller')\n")
     with pytest.raises(ValueError, match='to define `model`'):
         resolve_model_config(dict(config=str(empty)), 'student')
-    with pytest.raises(ValueError, match='is a distillation itself'):
+    with pytest.raises(ValueError, match='its config is a distillation itself'):
         resolve_model_config(dict(config=str(nested)), 'student')
+
+
+PYTHON_STYLE = """
+from mmseg.models import EncoderDecoder
+from balkd_seg.distillers import {kind}
+model = dict(type={kind}, student=dict(type=EncoderDecoder))
+"""
+
+
+@pytest.mark.parametrize('kind', ['OfflineDistiller', 'MutualDistiller'])
+def test_a_distiller_inside_a_distiller_is_refused_however_it_is_spelt(tmp_path, kind):
+    from mmengine.config import Config
+
+    path = tmp_path / 'python_style.py'
+    path.write_text(PYTHON_STYLE.format(kind=kind))
+    kinds = [kind, f'mmseg.{kind}', MODELS.get(kind), Config.fromfile(path).model.type]
+    networks = [dict(type=spelt, student={}) for spelt in kinds]
+    for network in (*networks, dict(config=str(path))):
+        with pytest.raises(ValueError, match=rf'distillation itself \({kind}\)'):
+            resolve_model_config(network, 'student')
+    outer = dict(distill=[dict(type='PixelwiseKLLoss')], student=networks[0])
+    with pytest.raises(ValueError, match=rf'student to be one.*distillation itself \({kind}\)'):
+        MODELS.build(dict(outer, type='OfflineDistiller', teacher={}))
+    outer.update(student=dict(config=R18, pretrained=None), peers=dict(tutor=networks[1]))
+    with pytest.raises(ValueError, match=rf'tutor to be one.*distillation itself \({kind}\)'):
+        MODELS.build(dict(outer, type='MutualDistiller'))

@@ -29,10 +29,10 @@ def test_a_teacher_of_another_order_gets_its_colours_under_either_name(name):
         vars(preprocessor)[name] = value
     images = torch.randint(256, (1, 3, 2, 2)).float()  # BGR
     seen, wanted = ((x - teacher.mean) / teacher.std for x in (images.flip(1), images))
-    torch.testing.assert_close(Renormalise(student, teacher)(seen), wanted)
+    torch.testing.assert_close(Renormalise(student, teacher, 3)(seen), wanted)
 
 
 def test_a_preprocessor_that_does_not_tell_is_refused():
     known = SegDataPreProcessor(mean=MEAN, std=STD)
     with pytest.raises(ValueError, match=r'_channel_conversion.*but got BaseDataPreprocessor'):
-        Renormalise(known, BaseDataPreprocessor())
+        Renormalise(known, BaseDataPreprocessor(), 3)

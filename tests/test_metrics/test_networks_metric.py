@@ -58,10 +58,11 @@ def test_a_students_checkpoint_has_only_the_student_scored():
     assert set(scores) == {'student/aAcc', 'student/mIoU', 'student/mAcc'}
 
 
-def test_predicted_label_maps_go_to_a_folder_for_each_network(tmp_path):
+@pytest.mark.parametrize('kind', ['IoUMetric', 'mmseg.IoUMetric', IoUMetric])
+def test_predicted_label_maps_go_to_a_folder_for_each_network(tmp_path, kind):
     metric = METRICS.build(
         dict(
-            type='NetworksMetric', metric=[IOU, dict(type='CalibrationMetric')],
+            type='NetworksMetric', metric=[dict(IOU, type=kind), dict(type='CalibrationMetric')],
             output_dir=str(tmp_path), keep_results=True,
         )
     )  # fmt: skip

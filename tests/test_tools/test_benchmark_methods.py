@@ -542,7 +542,7 @@ def test_disagreement_has_four_colours_and_blank(load):
     module = load('methods_gallery')
     truth = np.array([[0, 0, 0, 0, 255]])
     theirs, ours = np.array([[0, 1, 0, 1, 0]]), np.array([[0, 0, 1, 1, 0]])
-    picture = module.disagreement(truth, theirs, ours)
+    picture = module.disagreement(truth, theirs, ours, 255)
     shown = ['#' + bytes(pixel[::-1]).hex() for pixel in picture[0]]
     assert shown == [module.BOTH, module.OURS, module.THEIRS, module.NEITHER, '#ffffff']
 

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from mmengine.config import Config, ConfigDict
+from mmengine.structures import PixelData
 from mmseg.apis import inference_model, init_model
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from scipy.optimize import minimize_scalar
 from torchmetrics.functional.classification import (
     multiclass_calibration_error,
@@ -189,12 +191,68 @@ def test_one_sigmoid_channel_is_two_classes(tool, load, make_segmentor, make_bat
     above = (z[:, 0].sigmoid() > 0.3).long()
     iou = multiclass_jaccard_index(above, target, 2, average='none', ignore_index=255)
     assert one['mIoU'] == pytest.approx(100 * float(iou.mean()), rel=1e-4)
-    scores = load('methods_measure').Scores()
+    scores = load('methods_measure').Scores(255)
     for sample in predictions:
         scores.add(sample, sample)
     result = scores.result(agreement=True)
     assert (result['mIoU'], result['NLL']) == pytest.approx((one['mIoU'], one['before']['NLL']))
     assert result['agreement'] == 100
+
+
+def test_takes_a_config_with_its_data_preprocessor_at_the_top(tool, make_network, tmp_path, capsys):
+    config, checkpoint = make_network('inside')
+    cfg = Config.fromfile(config)
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.dump(tmp_path / 'top.py')
+    assert tool.main([config, checkpoint, str(tmp_path / 'top.py'), checkpoint]) == 0
+    report = json.loads((tmp_path / 'work' / 'calibration.json').read_text())
+    inside, top = ({k: v for k, v in one.items() if k not in ('name', 'config')}
+                   for one in report['networks'])  # fmt: skip
+    assert inside == top
+
+
+class Constant(torch.nn.Module):
+    """A network of logits (0, 3) everywhere, whose head leaves out a label."""
+
+    def __init__(self, ignore_index):
+        super().__init__()
+        self.decode_head = torch.nn.Identity()
+        self.decode_head.ignore_index = ignore_index
+
+    def test_step(self, batch):
+        for sample in batch['data_samples']:
+            logits = torch.tensor([0.0, 3.0])[:, None, None].expand(2, 4, 6)
+            sample.seg_logits = PixelData(data=logits)
+            sample.pred_sem_seg = PixelData(data=logits.argmax(0, keepdim=True))
+        return batch['data_samples']
+
+
+class Halves(torch.utils.data.Dataset):
+    """One image, half of whose labels are 0, half 1."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        labels = torch.arange(24).reshape(1, 4, 6) % 2
+        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+        return dict(inputs=torch.zeros(3, 4, 6), data_samples=sample)
+
+
+@pytest.mark.parametrize(
+    ('ignore_index', 'ece', 'nll', 'miou'), [(0, 4.74, 0.0486, 100.0), (255, 45.26, 1.5486, 25.0)]
+)
+def test_counts_the_pixels_that_the_network_counts(tool, load, ignore_index, ece, nll, miou):
+    network, cfg = Constant(ignore_index), Config(dict(val_dataloader={}))
+    scores = tool.score(network, Halves(), cfg, 1.0)
+    measured = load('methods_measure').score(network, network, Halves(), 0)
+    for found in (scores['before'], measured):
+        assert found['ECE'] == pytest.approx(ece, abs=0.005)
+        assert found['NLL'] == pytest.approx(nll, abs=5e-5)
+    assert scores['mIoU'] == measured['mIoU'] == pytest.approx(miou)
+    # only labels of the class that is predicted are left: the surest is the best
+    surest = 1 / tool.INVERSE_TEMPERATURES[-1]
+    assert (tool.fit(network, Halves(), cfg) == surest) == (ignore_index == 0)
 
 
 def test_a_temperature_at_the_end_of_the_range_is_said(tool, make_network, capsys):

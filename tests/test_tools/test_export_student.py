@@ -200,6 +200,46 @@ def test_onnx_takes_the_distillation_config(tool, make_segmentor, write_training
     assert export_onnx(tool, tmp_path, config='distil.py', size='96x64') == 0
 
 
+@pytest.mark.parametrize('distilled', [True, False])
+def test_onnx_of_a_config_with_its_data_preprocessor_at_the_top(
+    tool, make_segmentor, write_training, tmp_path, distilled
+):
+    import onnx
+
+    model = make_segmentor()
+    write_training(model)
+    top = model.pop('data_preprocessor')
+    if distilled:
+        model = dict(type='OfflineDistiller', student=model, teacher={}, distill=[])
+    Config({'data_preprocessor': top, 'model': model}).dump(str(tmp_path / 'top.py'))
+    assert export_onnx(tool, tmp_path, config='top.py', size='96x64') == 0
+    facts = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / 'out.onnx').metadata_props}
+    assert facts['mean'] == pytest.approx([123.675, 116.28, 103.53])
+    assert facts['std'] == pytest.approx([58.395, 57.12, 57.375])
+
+
+@pytest.mark.parametrize('normalised', [True, False])
+def test_onnx_takes_as_many_channels_as_the_network(
+    tool, make_segmentor, write_training, tmp_path, normalised
+):
+    import onnx
+
+    model = make_segmentor()
+    model['backbone']['in_channels'] = 4
+    for key in ('mean', 'std', 'bgr_to_rgb'):
+        model['data_preprocessor'].pop(key)
+    if normalised:
+        model['data_preprocessor'].update(mean=[1.0, 2.0, 3.0, 4.0], std=[5.0] * 4)
+    write_training(model)
+    assert export_onnx(tool, tmp_path, size='96x64') == 0
+    written = onnx.load(tmp_path / 'out.onnx')
+    shape = written.graph.input[0].type.tensor_type.shape
+    assert shape.dim[1].dim_value == 4
+    facts = {p.key: json.loads(p.value) for p in written.metadata_props}
+    assert facts['mean'] == ([1.0, 2.0, 3.0, 4.0] if normalised else [0.0] * 4)
+    assert facts['std'] == ([5.0] * 4 if normalised else [1.0] * 4)
+
+
 def test_onnx_that_computes_something_else_is_not_kept(
     tool, onnx_export, make_segmentor, write_training, tmp_path, capsys, monkeypatch
 ):
@@ -347,7 +387,8 @@ def test_a_peer_is_exported_like_the_student(tool, make_segmentor, tmp_path, cap
     assert all(torch.equal(got['state_dict'][key], value) for key, value in expected.items())
     assert got['meta'] == {'dataset_meta': {'classes': CLASSES}}
     for name in ('student', 'teacher'):
-        built = tool.build_network(str(tmp_path / 'mutual.py'), name, *weights_of(network, name))
+        cfg = Config.fromfile(tmp_path / 'mutual.py')
+        built = tool.build_network(cfg, *weights_of(network, name), name)
         own = network.networks()[name].state_dict()
         assert all(torch.equal(value, own[key]) for key, value in built.state_dict().items())
     (tmp_path / 'out.pth').unlink()
