@@ -9,7 +9,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 MIM_EXTENSION = ('configs', 'tools', 'model-index.yml')
 
-TORCH = ['torch>=2.6']
+# any that a user of MMSegmentation has: theirs must not be replaced, nor their full mmcv broken
+TORCH = ['torch>=2.1']
 OPENMMLAB = ['mmengine>=0.10.7', 'mmsegmentation>=1.2.2', 'ftfy', 'regex', 'openmim>=0.3.9']
 # openxlab 0.1+ pulls setuptools below 61; mim and mmengine import pkg_resources, gone in 81.
 PINS = ['openxlab<0.1', 'setuptools>=77.0.3,<81']
@@ -48,7 +49,8 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
     packages=find_packages(include=['balkd_seg', 'balkd_seg.*']),
-    install_requires=TORCH + OPENMMLAB + PINS + ['opencv-python', 'numpy'],
+    # no OpenCV: mmengine asks for it, and opencv-python-headless does as well
+    install_requires=TORCH + OPENMMLAB + PINS + ['numpy'],
     extras_require={
         'lite': ['mmcv-lite>=2.1.0,<2.2.0'],
         'full': ['mmcv>=2.1.0,<2.2.0'],

@@ -154,6 +154,7 @@ def _load_restricted(file: str, **settings: Any) -> Any:
         raise ValueError('it is a tar archive, which PyTorch before 1.0 wrote')
     later = (Counter, bytearray, complex, set)  # which lists of 2.6 and later have
     names: dict[str, Any] = {f'{kind.__module__}.{kind.__qualname__}': kind for kind in later}
+    names |= {str(x): x for x in vars(torch).values() if isinstance(x, torch.dtype)}
     names |= {**_get_allowed_globals(), **_stand_ins()}
     names |= {'_codecs.encode': _latin1, _HISTORY_BUFFER: HistoryBuffer}
     return torch.load(file, pickle_module=restricted_pickle(names), weights_only=False, **settings)

@@ -1,10 +1,11 @@
 """Which implementation computes a loss."""
 
-import importlib.util
 import os
 
 import torch
 from torch import Tensor
+
+from balkd_seg.ops._versions import why_no_triton
 
 IMPLEMENTATIONS = ('auto', 'fused', 'chunked', 'reference')
 MAX_CLASSES = 256
@@ -78,8 +79,9 @@ def _exceeds_int32(student: Tensor, teacher: Tensor, size: tuple[int, ...]) -> b
 
 @torch.compiler.assume_constant_result
 def _why_no_kernels(device: torch.device) -> str | None:
-    if importlib.util.find_spec('triton') is None:
-        return 'Triton is not installed'
+    reason = why_no_triton()
+    if reason:
+        return reason
     if device.type == 'cuda':
         if torch.version.hip is not None:
             return 'the kernels are for NVIDIA GPUs'

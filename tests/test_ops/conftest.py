@@ -4,6 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+
+@pytest.fixture(autouse=True)
+def _triton_for_fused(request):
+    """Skip a case of `impl='fused'` where Triton is missing or old; the others run."""
+    case = getattr(request.node, 'callspec', None)
+    if case is not None and case.params.get('impl') == 'fused':
+        pytest.importorskip('triton', '3.0')
+
+
 # resize, (student size, teacher size, label size)
 CASES = {
     'equal': ('label', (9, 8), (9, 8), (9, 8)),

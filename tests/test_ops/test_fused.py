@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from balkd_seg.ops import balanced_divergence
 
-pytest.importorskip('triton')
+pytest.importorskip('triton', '3.0')
 
 from balkd_seg.ops import _fused, _fused_upsample
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip('triton')
+pytest.importorskip('triton', '3.0')
 from balkd_seg.ops import _fused, _fused_upsample
 
 SCRIPT = Path(__file__).with_name('compile_kernels.py')

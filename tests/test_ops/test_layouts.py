@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from balkd_seg.ops import balanced_divergence
 from balkd_seg.ops._types import Problem, Terms
 
-pytest.importorskip('triton')
+pytest.importorskip('triton', '3.0')
 
 from balkd_seg.ops import _chunked, _fused, _fused_upsample
 

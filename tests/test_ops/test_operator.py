@@ -9,8 +9,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from balkd_seg.ops import _operator, balanced_divergence
 
-pytest.importorskip('triton')
-
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 IMPLS = ('chunked', 'fused')
 # (student, teacher, label)
@@ -40,6 +38,12 @@ def operator_inputs(sizes, impl, dtype=torch.float32, gradient='save'):
     return student, teacher, valid, target, None, coefficients, *settings
 
 
+needs_opcheck = pytest.mark.skipif(
+    not hasattr(torch.library, 'opcheck'), reason='this PyTorch has no opcheck'
+)
+
+
+@needs_opcheck
 @pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_opcheck(impl, sizes):
@@ -47,7 +51,9 @@ def test_opcheck(impl, sizes):
     torch.library.opcheck(_operator.balanced_divergence, inputs)
 
 
+@needs_opcheck
 def test_opcheck_of_channels_last():
+    pytest.importorskip('triton', '3.0')
     student, teacher, *rest = operator_inputs('full', 'fused')
     student, teacher = (
         z.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -56,7 +62,9 @@ def test_opcheck_of_channels_last():
     torch.library.opcheck(_operator.balanced_divergence, (student, teacher, *rest))
 
 
+@needs_opcheck
 def test_opcheck_where_backward_computes_again():
+    pytest.importorskip('triton', '3.0')
     inputs = operator_inputs('full', 'fused', torch.float16, 'recompute')
     # Its backward rounds to fp16; the other checks of opcheck do not compare gradients.
     utils = ('test_schema', 'test_autograd_registration', 'test_faketensor')
@@ -66,6 +74,9 @@ def test_opcheck_where_backward_computes_again():
 @pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('sizes', SIZES)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.skipif(
+    not hasattr(torch.library, 'custom_op'), reason='PyTorch before 2.4 breaks the graph there'
+)
 # PyTorch's own tracing looks at the `.grad` of what is not a leaf.
 @pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor:UserWarning')
 def test_compiles_as_one_graph(impl, sizes, dtype):
@@ -160,6 +171,10 @@ def test_what_waits_inside_of_the_operator_is_seen(impl, monkeypatch):
         balanced_divergence(*make(), impl=impl)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd, '_get_current_graph_task_keep_graph'),
+    reason='this PyTorch does not tell whether the graph is kept',
+)
 @pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('sizes', SIZES)
 def test_a_gradient_that_nobody_keeps_is_scaled_in_place(impl, sizes):

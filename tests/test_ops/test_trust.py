@@ -13,7 +13,7 @@ import torch
 
 from balkd_seg.ops import _operator, _trust, balanced_divergence
 
-pytest.importorskip('triton')
+pytest.importorskip('triton', '3.0')
 
 from balkd_seg.ops import _fused, _fused_upsample
 

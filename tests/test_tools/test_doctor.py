@@ -1,30 +1,32 @@
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPT = Path(__file__).parents[2] / 'tools' / 'doctor.py'
 
 
 @pytest.fixture
-def doctor():
-    spec = importlib.util.spec_from_file_location('doctor', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def doctor(load):
+    return load('doctor')
 
 
 @pytest.fixture
-def pretend(doctor, monkeypatch):
+def packages(load):
+    return load('doctor_packages')
+
+
+@pytest.fixture
+def pretend(packages, monkeypatch):
     """Return a function that fakes installed versions and modules that do not import."""
 
     def fake(versions=None, broken=()):
-        monkeypatch.setattr(doctor, 'version_of', (versions or {}).get)
+        monkeypatch.setattr(packages, 'version_of', (versions or {}).get)
         monkeypatch.setattr(
-            doctor, 'import_error', lambda name: 'ImportError: broken' if name in broken else ''
+            packages, 'import_error', lambda name: 'ImportError: broken' if name in broken else ''
         )
 
     return fake
@@ -82,10 +84,10 @@ def test_missing_optional_package_is_only_noted(doctor, pretend):
     assert doctor.check_package(doctor.Package('triton', 'triton', optional=True)).status == 'note'
 
 
-def test_failure_of_our_own_entry_point_is_not_blamed_on_torch(doctor, monkeypatch):
+def test_failure_of_our_own_entry_point_is_not_blamed_on_torch(doctor, packages, monkeypatch):
     text = '2.13.0, does not import (RuntimeError: Failed to load the backend extension: balkd_seg)'
     finding = doctor.Finding('wrong', 'torch', text, 'pip install torch')
-    monkeypatch.setattr(doctor, 'check_package', lambda package: finding)
+    monkeypatch.setattr(packages, 'check_package', lambda package: finding)
     assert doctor.check_torch().remedy == doctor.INSTALL
 
 
@@ -111,6 +113,68 @@ def test_exactly_one_mmcv_is_wanted(doctor, pretend, versions, broken, status, t
 def test_opencv_without_its_libraries_is_replaced_by_the_headless_one(doctor, pretend):
     pretend({'opencv-python': '5.0'}, broken=['cv2'])
     assert 'opencv-python-headless' in doctor.check_opencv().remedy
+
+
+def test_a_minimal_container_is_told_which_library_it_lacks(doctor, packages, monkeypatch):
+    error = 'ImportError: libxcb.so.1: cannot open shared object file: No such file or directory'
+    monkeypatch.setattr(packages, 'import_error', lambda name: error)
+    monkeypatch.setattr(packages, 'version_of', {'opencv-python': '5.0'}.get)
+    found = doctor.check_opencv()
+    assert 'needs libxcb.so.1 of the system' in found.text
+    assert 'pip install opencv-python-headless' in found.remedy
+
+
+def test_the_headless_opencv_does_as_well(doctor, pretend):
+    pretend({'opencv-python-headless': '5.0'})
+    assert doctor.check_opencv()[:3] == ('ok', 'opencv', 'opencv-python-headless 5.0')
+
+
+@pytest.mark.parametrize(
+    ('version', 'lacks'),
+    [('2.1.2+cu121', ['torch.compile', 'stock commands']), ('2.4.1', ['stock commands'])],
+)
+def test_an_old_pytorch_is_told_what_it_lacks(doctor, pretend, monkeypatch, version, lacks):
+    pretend({'torch': version})
+    monkeypatch.setattr(torch, '__version__', version)
+    found = doctor.check_torch()
+    assert found.status == 'note'
+    assert found.text.count('before 2.') == len(lacks)
+    assert all(text in found.text for text in lacks)
+
+
+def test_an_old_pytorch_is_not_blamed_for_entry_points_that_it_does_not_load(doctor, monkeypatch):
+    monkeypatch.setattr(doctor, 'STOCK_PROBE', 'raise ImportError("no mmcv.ops")')
+    monkeypatch.setattr(doctor, 'version_of', {'torch': '2.4.1'}.get)
+    found = doctor.check_stock_commands()
+    assert found.status == 'note'
+    assert 'torch 2.4.1 loads no entry points' in found.text
+
+
+@pytest.mark.parametrize(
+    ('version', 'status', 'text'),
+    [
+        (None, 'note', 'no fused kernels'),
+        ('2.1.0', 'note', 'the fused kernels need 3.0'),
+        ('3.0.0', 'ok', '3.0.0'),
+    ],
+)
+def test_fused_kernels_want_triton_3(doctor, pretend, version, status, text):
+    pretend({'triton': version})
+    found = doctor.check_triton()
+    assert found.status == status
+    assert text in found.text
+
+
+def test_the_fork_of_onedl_counts(packages, doctor, monkeypatch):
+    def version(name):
+        if name.startswith('onedl-'):
+            return '2.3.6'
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, 'version', version)
+    monkeypatch.setattr(packages, 'import_error', lambda name: '')
+    assert packages.version_of('mmsegmentation') == '2.3.6'
+    assert doctor.check_mmcv() == ('ok', 'mmcv', '2.3.6', '')
 
 
 @pytest.mark.parametrize('variable', ['BALKD_SEG_AUTOLOAD', 'TORCH_DEVICE_BACKEND_AUTOLOAD'])

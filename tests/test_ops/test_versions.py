@@ -1,0 +1,38 @@
+"""Whether Triton is there, and new enough for the kernels."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from balkd_seg.ops import _select
+from balkd_seg.ops._versions import why_no_triton
+
+
+@pytest.mark.parametrize(
+    ('version', 'reason'),
+    [('2.1.0', 'Triton is 2.1.0, older than 3.0'), ('3.0.0', None), ('10.1.0+git1', None)],
+)
+def test_kernels_ask_for_triton_3(monkeypatch, version, reason):
+    triton = ModuleType('triton')
+    triton.__version__ = version
+    triton.__spec__ = sys.__spec__  # any, which says that it is there
+    monkeypatch.setitem(sys.modules, 'triton', triton)
+    found = why_no_triton()
+    assert found == reason or found.startswith(reason)
+
+
+def test_the_reason_is_in_the_message(monkeypatch):
+    import torch
+
+    from balkd_seg.ops import balanced_divergence
+
+    monkeypatch.setattr(_select, 'why_no_triton', lambda: 'Triton is 2.1.0, older than 3.0')
+    logits = torch.randn(1, 3, 2, 2)
+    with pytest.raises(ValueError, match=r"impl='fused', but Triton is 2\.1\.0, older than 3\.0"):
+        balanced_divergence(logits, logits, impl='fused')
+
+
+def test_none_is_said_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'triton', None)
+    assert why_no_triton() == 'Triton is not installed'
