@@ -16,9 +16,10 @@ if not getattr(torch.__spec__, '_initializing', False):
 
     compat.activate()
     from balkd_seg import datasets, distillers, hooks, losses, metrics
-    from balkd_seg.compat import amp, cross_entropy
+    from balkd_seg.compat import amp, cross_entropy, layer_decay
 
     cross_entropy.mend_class_weights()
+    layer_decay.give_peers_their_layers()
     __all__ = [
         'amp',
         'compat',
@@ -26,6 +27,7 @@ if not getattr(torch.__spec__, '_initializing', False):
         'datasets',
         'distillers',
         'hooks',
+        'layer_decay',
         'losses',
         'metrics',
     ]

@@ -8,6 +8,7 @@ What is changed, and only where it is needed:
 - `mmseg::` finds the configs of a fork of mmseg (`zoo_names.py`).
 - `AmpOptimWrapper` also runs on a machine without GPU (`amp.py`; registered by `import balkd_seg`).
 - `CrossEntropyLoss` with `class_weight` takes ignored pixels (`cross_entropy.py`; likewise).
+- Layer-wise decay of learning rates knows the layers of peers (`layer_decay.py`; likewise).
 """
 
 import os
