@@ -6,6 +6,7 @@ student (`model.student...`) the one network of a baseline too, those of the tea
 """
 
 import copy
+import os
 import re
 from collections.abc import Iterable
 from inspect import signature
@@ -233,7 +234,7 @@ def find_source(teacher: dict[str, Any], quick: bool) -> Path | None:
     Raises:
         FileNotFoundError: If its checkpoint is missing and belongs to no known config.
     """
-    path = str(teacher.get('checkpoint'))
+    path = os.path.expanduser(str(teacher.get('checkpoint')))
     if not quick and (re.match(r'https?://', path) or Path(path).is_file()):
         return None
     match = re.fullmatch(r'work_dirs/([^/]+)/iter_\d+\.pth', path)

@@ -10,13 +10,16 @@ from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from balkd_seg.datasets.class_names import differences
 from balkd_seg.distillers.binary import check_classes, check_task_loss
 from balkd_seg.distillers.distill_term import BesideStateDict, DistillTerm, DistillTerms
 from balkd_seg.distillers.failures import blaming
 from balkd_seg.distillers.fused_task import TaskLoss, defer_task_loss
+from balkd_seg.distillers.labels import check_labels
 from balkd_seg.distillers.model_config import resolve_model_config
 from balkd_seg.distillers.supported import check_heads
-from balkd_seg.distillers.taps import logits_head, record_taps
+from balkd_seg.distillers.taps import record_taps
+from balkd_seg.networks.facts import ignored_label
 
 
 class Distiller(BaseSegmentor):
@@ -33,6 +36,7 @@ class Distiller(BaseSegmentor):
             what a config has at its top level.
         pretrained: None; mmseg's `init_model` passes it.
         train_cfg: None; mmseg's `init_model` passes it.
+        misplaced: Further arguments, which are refused.
 
     Raises:
         ValueError: If the config is wrong.
@@ -48,7 +52,15 @@ class Distiller(BaseSegmentor):
         data_preprocessor: dict | None = None,
         pretrained: str | None = None,
         train_cfg: dict | None = None,
+        misplaced: dict | None = None,
     ) -> None:
+        if misplaced:
+            name = min(misplaced)
+            raise ValueError(
+                f'Expected no `{name}` in a {type(self).__name__}, but got '
+                f'{name}={misplaced[name]!r}. What belongs to a network stands in that network: '
+                f'model.student.{name}, for example.'
+            )
         if pretrained is not None or train_cfg is not None:
             raise ValueError(
                 f'Expected `pretrained` and `train_cfg` to be None in a {type(self).__name__}, but '
@@ -113,12 +125,17 @@ class Distiller(BaseSegmentor):
                 'data set names none. Make sure that they agree.',
                 logger='current',
             )
-        elif classes != taught:
-            where = [f'{a} / {b}' for a, b in zip(taught, classes, strict=False) if a != b]
+            return
+        found = differences(taught, classes)
+        if len(taught) != len(classes):
+            found.append(f'{len(taught)} names / {len(classes)}')
+        if found:
+            setting = f'model.{"peers." if hasattr(self, "peers") else ""}{role}.classes'
             raise ValueError(
                 f'Expected the {role} to have the classes of the data set in the same order, but '
-                f'{len(taught)} and {len(classes)} differ ({role} / data set): '
-                f'{", ".join(where[:5]) or "one has more"}. Retrain the {role} or reorder labels.'
+                f'they differ ({role} / data set): {", ".join(found[:5])}. Retrain the {role} or '
+                'reorder labels. If these are other words for the same classes, say so: '
+                f'{setting}=[...] with the names of the data set, in the order of the {role}.'
             )
 
     def check_storage(self, what: str) -> None:
@@ -138,19 +155,8 @@ class Distiller(BaseSegmentor):
             ValueError: If a label is neither a class nor ignored; names the images.
         """
         target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
-        ignore_index = logits_head(self.student).ignore_index
-        wrong = (target != ignore_index) & ((target < 0) | (target >= self.num_classes))
-        if bool(wrong.any()):
-            files = [
-                str(getattr(sample, 'seg_map_path', None) or getattr(sample, 'img_path', '?'))
-                for sample, bad in zip(data_samples, wrong.flatten(1).any(1), strict=True)
-                if bad
-            ]
-            raise ValueError(
-                f'Expected labels from 0 to {self.num_classes - 1} or the ignored '
-                f'{ignore_index}, but got {sorted(set(target[wrong].tolist()))[:5]} in '
-                f'{", ".join(files)}. Check the label map of the data set (tools/check_data.py).'
-            )
+        ignored = ignored_label(self.student)
+        check_labels(target, data_samples, self.student, self.num_classes, ignored)
         return target
 
 

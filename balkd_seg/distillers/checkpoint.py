@@ -16,7 +16,9 @@ from balkd_seg.compat.checkpoints import load_weights
 _UNUSED_PREFIX = 'auxiliary_head.'
 
 
-def read_checkpoint(path: str, role: str, setting: str | None = None) -> dict[str, Any]:
+def read_checkpoint(
+    path: str | os.PathLike, role: str, setting: str | None = None
+) -> dict[str, Any]:
     """Read a checkpoint file or URL without running anything of it.
 
     Args:
@@ -134,12 +136,13 @@ def checkpoint_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(classes) if isinstance(classes, (list, tuple)) and classes else None
 
 
-def local_checkpoint(path: str, role: str) -> str:
+def local_checkpoint(path: str | os.PathLike, role: str) -> str:
     """Return the file of a checkpoint; a URL is downloaded once per machine.
 
     Raises:
         FileNotFoundError: If a URL cannot be reached.
     """
+    path = os.path.expanduser(os.fspath(path))
     if urlparse(path).scheme not in ('http', 'https'):
         return path
     # URLs of one base name (…/a/best.pth, …/b/best.pth) must not share a file

@@ -31,7 +31,8 @@ class MutualDistiller(Distiller):
     Args:
         student: `dict(config='mmseg::...' or path, **overrides)` or an inline model dict.
         peers: The same for each other network, by name: `dict(teacher=dict(config=...))`; with
-            `checkpoint` (file or URL) it starts from there. The student starts from `load_from`.
+            `checkpoint` (file or URL) it starts from there, and with `classes` its class names are
+            not those of its checkpoint. The student starts from `load_from`.
         distill: One dict per term: the loss (`type` and its arguments), `learner`, the name of the
             network that learns (default: 'student'), `source`, the one it learns from (default:
             the other one, if there are two), and where it looks, see `DistillTerm`:
@@ -42,6 +43,8 @@ class MutualDistiller(Distiller):
         train_cfg: None; mmseg's `init_model` passes it.
         fuse_task_loss: Whether each learner's main cross-entropy and its first divergence are
             computed in one pass, as in `OfflineDistiller`.
+
+        misplaced: None; refused, with the place where it belongs.
 
     Raises:
         ValueError: If a config, name, tap or loss setting is wrong.
@@ -62,8 +65,9 @@ class MutualDistiller(Distiller):
         pretrained: str | None = None,
         train_cfg: dict | None = None,
         fuse_task_loss: bool = False,
+        **misplaced: Any,
     ) -> None:
-        super().__init__(student, data_preprocessor, pretrained, train_cfg)
+        super().__init__(student, data_preprocessor, pretrained, train_cfg, misplaced)
         self.peers = Peers(peers, self.student, data_preprocessor)
         for name in self.peers:
             self.check_peer_classes(name, self.peers.network(name))

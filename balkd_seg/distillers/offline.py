@@ -1,6 +1,7 @@
 """Offline distillation: a frozen teacher teaches a student that stays a stock mmseg model."""
 
 from collections.abc import Callable
+from typing import Any
 
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -24,7 +25,8 @@ class OfflineDistiller(Distiller):
 
     Args:
         student: `dict(config='mmseg::...' or path, **overrides)` or an inline model dict.
-        teacher: The same, with `checkpoint` (file or URL).
+        teacher: The same, with `checkpoint` (file or URL), and optionally `classes`, names of its
+            classes in order, where its checkpoint has none or other words than the data set.
         distill: One dict per term: the loss (`type` and its arguments) and where it looks, see
             `DistillTerm`.
         data_preprocessor: For networks that have none in their own config; mmengine's Runner passes
@@ -34,6 +36,8 @@ class OfflineDistiller(Distiller):
         fuse_task_loss: Whether the main cross-entropy and the divergence are computed in one pass,
             without full-resolution logits: the same numbers, less memory and time. Where the
             head does not allow it the log says why, and they are computed apart.
+
+        misplaced: None; refused, with the place where it belongs.
 
     Raises:
         ValueError: If a config, tap or loss setting is wrong.
@@ -52,8 +56,9 @@ class OfflineDistiller(Distiller):
         pretrained: str | None = None,
         train_cfg: dict | None = None,
         fuse_task_loss: bool = False,
+        **misplaced: Any,
     ) -> None:
-        super().__init__(student, data_preprocessor, pretrained, train_cfg)
+        super().__init__(student, data_preprocessor, pretrained, train_cfg, misplaced)
         self.teacher_config = teacher
         self._given_preprocessor = data_preprocessor
         self.teacher: FrozenTeacher | None = None

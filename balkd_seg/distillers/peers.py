@@ -60,6 +60,7 @@ class Peers(BesideStateDict, nn.ModuleDict):
             )
         self.checkpoints: dict[str, str | None] = {}
         self.classes: dict[str, tuple[str, ...] | None] = {}
+        self._named: dict[str, Any] = {}  # class names that the config gives
         self.is_trained = False  # whether the weights are worth anything
         inputs: dict[str, nn.Module] = {}
         for index, (name, config) in enumerate(configs.items()):
@@ -71,6 +72,7 @@ class Peers(BesideStateDict, nn.ModuleDict):
                 )
             config = dict(config)
             self.checkpoints[name] = config.pop('checkpoint', None)
+            self._named[name] = config.pop('classes', None)
             model = resolve_model_config(config, name, data_preprocessor)
             check_heads(model, name)
             with _own_random_state(index):
@@ -111,7 +113,8 @@ class Peers(BesideStateDict, nn.ModuleDict):
                 # of mutual training: 'state_dict' is the student's
                 weights = content.get('peers', {}).get(name, content)
                 load_strictly(network, weights, checkpoint, name, setting)
-                self.classes[name] = checkpoint_classes(content)
+                given = self._named[name]
+                self.classes[name] = tuple(given) if given else checkpoint_classes(content)
             origin = f'every weight loaded from {checkpoint}' if checkpoint else 'from its init_cfg'
             millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
             print_log(

@@ -40,6 +40,7 @@ class FrozenTeacher:
     ) -> None:
         config = dict(config)
         self.checkpoint = config.pop('checkpoint', None)
+        classes = config.pop('classes', None)
         if not self.checkpoint:
             raise ValueError(
                 'Expected `checkpoint` in the teacher of an OfflineDistiller, but got none. Set '
@@ -53,7 +54,7 @@ class FrozenTeacher:
         checkpoint = read_checkpoint(self.checkpoint, 'teacher', 'model.teacher')
         load_strictly(self.network, checkpoint, self.checkpoint, 'teacher', 'model.teacher')
         self.network.eval().requires_grad_(False)
-        self.classes = checkpoint_classes(checkpoint)
+        self.classes = tuple(classes) if classes else checkpoint_classes(checkpoint)
         self._renormalise = Renormalise.between(student, self.network, 'teacher')
         millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
         print_log(

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
@@ -11,6 +12,31 @@ from mmseg.evaluation import IoUMetric
 from balkd_seg.hooks._runner import bare_model
 from balkd_seg.metrics import CalibrationMetric, NetworksMetric
 from balkd_seg.networks.facts import ignored_label
+
+# hooks that look for a score by its name, and where they have it
+WATCHES = {CheckpointHook: 'save_best', EarlyStoppingHook: 'monitor'}
+
+
+def check_monitored(runner: Runner) -> None:
+    """Raise ValueError if a score is watched that `NetworksMetric` calls by a longer name.
+
+    mmengine would look for it after the first validation, and stop with a `KeyError`.
+    """
+    loop = getattr(runner, 'val_loop', None)
+    metrics = loop.evaluator.metrics if loop is not None else []
+    if not metrics or not all(isinstance(metric, NetworksMetric) for metric in metrics):
+        return
+    networks = [*getattr(bare_model(runner), 'peers', ()), 'student']
+    for hook in runner.hooks:
+        setting = next((name for kind, name in WATCHES.items() if isinstance(hook, kind)), '')
+        value = getattr(hook, setting, None) or []
+        for key in [value] if isinstance(value, str) else value:
+            if key != 'auto' and key.partition('/')[0] not in networks:
+                raise ValueError(
+                    f'Expected `{setting}` of the {type(hook).__name__} to name a score of a '
+                    f'network, because NetworksMetric scores each by its name, but got {key!r}. '
+                    f"Say '{networks[-1]}/{key}'."
+                )
 
 
 def tell_ignored_label(runner: Runner, evaluator: Evaluator) -> None:

@@ -1,7 +1,6 @@
 """Refuse to train on half a data set."""
 
 import os.path as osp
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import HOOKS
 
+from balkd_seg.datasets.class_names import differences
 from balkd_seg.datasets.pairs import find_pairs, name_first, require_complete
 from balkd_seg.hooks._scores import tell_ignored_label
 
@@ -98,8 +98,7 @@ def check_classes(datasets: Sequence[BaseDataset]) -> None:
     named = [(dataset, tuple(classes)) for dataset, classes in named if classes]
     for dataset, classes in named[1:]:
         first, expected = named[0]
-        pairs = enumerate(zip(expected, classes, strict=False))
-        wrong = [f'{i}: {a} / {b}' for i, (a, b) in pairs if _plain(a) != _plain(b)]
+        wrong = differences(expected, classes)
         if wrong:
             raise ValueError(
                 f'Expected all data sets that are joined to have the same classes in the same '
@@ -108,10 +107,6 @@ def check_classes(datasets: Sequence[BaseDataset]) -> None:
                 "former, which maps its labels, and the ConcatDataset ignore_keys=['label_map']; "
                 'other names for the same classes belong into its METAINFO.'
             )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r'[\s_-]', '', str(name)).casefold()
 
 
 def _pairs_as_mmseg_does(dataset: BaseDataset) -> bool:

@@ -13,6 +13,7 @@ from mmseg.registry import HOOKS
 from balkd_seg.distillers.distill_term import DistillTerms
 from balkd_seg.distillers.peers import Peers
 from balkd_seg.hooks._runner import bare_model
+from balkd_seg.hooks._scores import check_monitored
 
 _TERMS, _RANDOM = 'distill_state', 'random_state'
 _PEERS, _PEERS_NOW = 'peers', 'peers_before_averaging'
@@ -41,8 +42,10 @@ class DistillStateHook(Hook):
         """Tell the terms that their weights are stored.
 
         Raises:
-            ValueError: If a moving average would leave out the peers.
+            ValueError: If a moving average would leave out the peers, or a score is to choose the
+                best checkpoint that there will not be.
         """
+        check_monitored(runner)
         terms = _distill_terms(runner)
         if terms is not None:
             terms.are_stored = True

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -84,3 +85,33 @@ def test_iou_of_another_label_is_said(make_segmentor, monkeypatch):
 
 def test_another_model_is_left_alone():
     CheckDataHook().before_test(runner_of(nn.Identity(), dict(type='CalibrationMetric')))
+
+
+def monitored(metric, *hooks):
+    runner = runner_of(nn.Identity(), metric)
+    runner.hooks = hooks
+    _scores.check_monitored(runner)
+
+
+NETWORKS = dict(type='NetworksMetric', metric=dict(type='IoUMetric'))
+
+
+@pytest.mark.parametrize(
+    ('hook', 'setting'),
+    [
+        (CheckpointHook(save_best='mIoU'), 'save_best'),
+        (CheckpointHook(save_best=['student/mIoU', 'mIoU'], rule='greater'), 'save_best'),
+        (EarlyStoppingHook(monitor='mIoU'), 'monitor'),
+    ],
+)
+def test_a_score_without_its_network_is_told_its_name(hook, setting):
+    with pytest.raises(ValueError, match=rf"`{setting}` of .*but got 'mIoU'.*Say 'student/mIoU'"):
+        monitored(NETWORKS, hook)
+    monitored(dict(type='IoUMetric'), hook)
+
+
+def test_scores_of_a_network_and_of_nothing_are_fine():
+    monitored(
+        NETWORKS, CheckpointHook(), CheckpointHook(save_best='auto'),
+        CheckpointHook(save_best='student/mIoU', rule='greater'),
+    )  # fmt: skip
