@@ -23,7 +23,13 @@ CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('[!_]*/*.p
 DISTILLED = [name for name in CONFIGS if not name.startswith('baseline_')]
 MUTUAL = [name for name in DISTILLED if '-with-' in name]
 OFFLINE = [name for name in DISTILLED if name not in MUTUAL]
-HEADS = {'PSPHead': 'pspnet', 'ASPPHead': 'deeplabv3', 'SegformerHead': 'segformer'}
+HEADS = {
+    'PSPHead': 'pspnet',
+    'ASPPHead': 'deeplabv3',
+    'DepthwiseSeparableASPPHead': 'deeplabv3plus',
+    'SegformerHead': 'segformer',
+    'FCNHead': 'fcn',
+}
 MIX_TRANSFORMERS = {(32, (2, 2, 2, 2)): 'b0', (64, (3, 6, 40, 3)): 'b5'}
 DATASETS = {
     ('CityscapesDataset', 'data/cityscapes/'): ('cityscapes', 19),
@@ -110,11 +116,16 @@ def describe_network(model):
         size = MIX_TRANSFORMERS[backbone.embed_dims, tuple(backbone.num_layers)]
         return f'{head}-mit-{size}'
     if backbone.type == 'MobileNetV2':
-        assert math.prod(backbone.strides) == 4
-        return f'{head}-mobilenet-v2'
-    assert backbone.type == 'ResNetV1c'
-    stride = 4 * math.prod(backbone.strides)
-    return f'{head}-r{backbone.depth}' + ('' if stride == 8 else f'-d{stride}')
+        name, stride = f'{head}-mobilenet-v2', 2 * math.prod(backbone.strides)
+    else:
+        assert backbone.type == 'ResNetV1c'
+        name, stride = f'{head}-r{backbone.depth}', 4 * math.prod(backbone.strides)
+    return name + ('' if stride == 8 else f'-d{stride}')
+
+
+def started(model):
+    """Return whether a network starts from weights of another training."""
+    return bool(model.get('pretrained') or model.backbone.get('init_cfg'))
 
 
 def describe_config(path):
@@ -134,8 +145,7 @@ def describe_config(path):
     iters = cfg.train_cfg.max_iters
     schedule = f'{iters // 1000}k' if iters >= 1000 else f'{iters}'
     # networks of CPU size are always trained from scratch; others say so
-    started = student.get('pretrained') or student.backbone.get('init_cfg')
-    schedule += '-scratch' if iters >= 1000 and not started else ''
+    schedule += '-scratch' if iters >= 1000 and not started(student) else ''
     train = cfg.train_dataloader
     dataset = DATASETS[train.dataset.type, train.dataset.data_root][0]
     (crop,) = (step for step in train.dataset.pipeline if step.type == 'RandomCrop')
@@ -263,14 +273,15 @@ def test_its_peer_is_the_teacher_of_the_offline_methods(name):
     """But trained here, from the same kind of weights as the student."""
     _, models, schedule, data = name.split('_')
     offline = f'balkd_{models.replace("-with-", "-to-")}_{schedule}_{data}'
-    training = ('checkpoint', 'pretrained', 'auxiliary_head', 'data_preprocessor')
+    training = ('checkpoint', 'pretrained', 'init_cfg', 'auxiliary_head', 'data_preprocessor')
     assert plain(network(name, 'teacher'), *training) == plain(
         network(offline, 'teacher'), *training
     )
     teacher, student = network(name, 'teacher'), network(name, 'student')
-    assert bool(teacher.get('pretrained')) == bool(student.get('pretrained'))
+    assert started(teacher) == started(student)
     assert 'checkpoint' not in load(name).model.peers.teacher
-    assert teacher.auxiliary_head.num_classes == student.auxiliary_head.num_classes
+    heads = [model.get('auxiliary_head') or {} for model in (teacher, student)]
+    assert heads[0].get('num_classes') == heads[1].get('num_classes')
 
 
 @pytest.mark.parametrize('name', OFFLINE)
@@ -285,8 +296,9 @@ def test_its_teacher_is_the_one_that_the_checkpoint_belongs_to(name):
     folder, run, file = teacher.checkpoint.split('/')
     assert (folder, file) == ('work_dirs', f'iter_{load(run).train_cfg.max_iters}.pth')
     # what only training needs, and SyncBN or BN, may differ
-    training = ('checkpoint', 'pretrained', 'auxiliary_head', 'data_preprocessor', 'norm_cfg')
-    assert plain(network(name, 'teacher'), *training) == plain(load(run).model, *training)
+    training = ('checkpoint', 'pretrained', 'init_cfg', 'auxiliary_head', 'norm_cfg', 'size')
+    ours, theirs = network(name, 'teacher'), load(run).model
+    assert plain(ours, *training) == plain(theirs, *training)
 
 
 @pytest.mark.parametrize('name', STOCK)
