@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from balkd_seg.distillers.binary import gives_logits, is_one_sigmoid, warn_of_sigmoids
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
+from balkd_seg.kinds import kind_of
 from balkd_seg.ops._binary import two_class_logits
 
 
@@ -160,7 +161,7 @@ def _as_the_head(entry: dict, head: nn.Module) -> dict:
         entry: A loss: its `type` and its arguments.
         head: The head of the network that learns.
     """
-    kind: Any = entry['type'] if callable(entry['type']) else MODELS.get(entry['type'])
+    kind = kind_of(entry, MODELS)
     known = () if kind is None else inspect.signature(kind).parameters
     settings = {name: value for name, value in _settings_of(head).items() if name in known}
     inner = {

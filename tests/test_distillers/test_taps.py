@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from balkd_seg.distillers.taps import Listener, find_tap, logits_path, record_taps
+from balkd_seg.hooks.distill_telemetry import Watch, lessons_of
 from balkd_seg.ops import balanced_divergence
 
 # mmseg's K-Net names an argument of mmcv's FFN as it used to be called
@@ -142,6 +143,21 @@ def test_peers_of_knet_and_segmenter(with_head, make_batch):
     )
     losses = distiller.loss(*make_batch())
     assert {'distill.loss_kd', 'teacher.distill.loss_kd', 'decode.loss_ce.s2'} <= set(losses)
+
+
+def test_telemetry_hears_the_logits_of_knet(with_head, make_batch, make_distiller):
+    config = with_head(KNET)
+    distiller = make_distiller(student=config, teacher=config)
+    distiller.build_teacher()
+    watch = Watch(distiller, lessons_of(distiller))
+    inputs, samples = make_batch()
+    losses = distiller(inputs=inputs, data_samples=samples, mode='loss')
+    (line,) = watch.close()
+    assert line['loss'] == pytest.approx(losses['distill.loss_balkd'].item())
+    assert line['gradient'] > 0
+    assert line['task_gradient'] > 0
+    assert not any('forward' in vars(module) for module in distiller.modules())
+    assert not any('forward' in vars(module) for module in distiller.teacher.network.modules())
 
 
 class TwoMaps(FCNHead):
