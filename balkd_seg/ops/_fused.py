@@ -141,6 +141,7 @@ def solve(
         strides = [[n, c, 0, r] for n, c, r, _ in strides]
     if 1 in (height, width) or all(r == width * p for _, _, r, p in strides):
         rows, pixels = 1, height * width
+        strides = [[n, c, 0, p] for n, c, _, p in strides]  # which 16 divides, as a width may not
     dense = Dense.of(problem)
     switches = flags(problem)
     groups, block, num_warps = layout(channels, num_tiles(switches, teacher_gradient))
@@ -150,7 +151,7 @@ def solve(
     furthest = max((channels - 1) * c + (pixels - 1) * p for _, c, _, p in strides)
     sums = new_sums(problem, programs)
     with device_of(student_logits):
-        full_resolution[(programs, num)](
+        full_resolution[(num * programs,)](
             tensors[0], tensors[1], dense.label, dense.weight, dense.coefficients, tensors[2],
             tensors[3], sums, rows, pixels, *(x for four in strides for x in four),
             dense.coefficients.stride(0), *temperatures(problem), dense.ignore_index, C=channels,

@@ -1,4 +1,10 @@
-"""The Triton kernels of `_fused.py`."""
+"""The Triton kernels of `_fused.py`.
+
+Compiled anew: for what is `constexpr`, of which C unrolls the loops over a thread's classes and so
+has to be; for dtypes; and for whether 16 divides `num_pixels`, a stride or an address, and whether
+a stride is 1, since only then are loads vectorised. Other numbers, images, rows and sizes among
+them, are not specialised.
+"""
 
 import triton
 import triton.language as tl
@@ -7,7 +13,7 @@ from balkd_seg.ops._fused_memory import EXCLUDED, load_labels, load_logits, load
 from balkd_seg.ops._fused_pixel import solve_pixels
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows', 'coefficient_n', 'ignore_index'])
 def full_resolution(
     student_ptr,  # (N, C, rows, P)
     teacher_ptr,
@@ -17,7 +23,7 @@ def full_resolution(
     student_grad_ptr,  # (N, C, rows, P)
     teacher_grad_ptr,
     sums_ptr,  # (N, rows, programs, 5 or, with ENTROPY, 9)
-    num_rows,
+    num_rows,  # 1 where those of an image lie behind one another
     num_pixels,  # P
     student_n, student_c, student_r, student_p,  # strides
     teacher_n, teacher_c, teacher_r, teacher_p,
@@ -49,10 +55,12 @@ def full_resolution(
     STUDENT_GRAD: tl.constexpr,
     TEACHER_GRAD: tl.constexpr,
 ):  # fmt: skip
-    """Solve BLOCK pixels."""
-    program, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    """Solve BLOCK pixels: of program // blocks, a row among those of all images."""
+    program = tl.program_id(0)
     blocks = tl.cdiv(num_pixels, BLOCK)  # of a row
-    row = (program // blocks).to(tl.int64)
+    row = program // blocks
+    n = (row // num_rows).to(tl.int64)
+    row = (row % num_rows).to(tl.int64)
     pixel = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < num_pixels
     group = tl.arange(0, G)[:, None]
@@ -90,7 +98,7 @@ def full_resolution(
         if TEACHER_GRAD:
             at = teacher_grad_ptr + c * teacher_grad_c + here * teacher_grad_p
             tl.store(at, tl.where(valid[None, :], teacher_grad[k], 0.0), mask=mask)
-    store_sums(sums_ptr, n * tl.num_programs(0) + program, values, 9 if ENTROPY else 5)
+    store_sums(sums_ptr, program.to(tl.int64), values, 9 if ENTROPY else 5)
 
 
 @triton.jit

@@ -113,9 +113,9 @@ def _run(
     corners = student_logits.new_empty(size, dtype=torch.float32)
     sums = new_sums(problem, cell_rows, strips)
     with device_of(student_logits):
-        upsampled[(strips, cell_rows, num)](
+        upsampled[(num * cell_rows * strips,)](
             student_logits, teacher_logits, dense.label, dense.weight, dense.coefficients,
-            corners, sums, h, w, th, tw, height, width, cell_columns, cells.chunks,
+            corners, sums, h, w, th, tw, height, width, cells.chunks,
             *student_logits.stride(), *teacher_logits.stride(), dense.coefficients.stride(0),
             *temperatures(problem), dense.ignore_index, C=channels, G=groups,
             K=triton.cdiv(channels, groups), CELLS=cells.strip,
@@ -128,11 +128,11 @@ def _run(
     if not need_grad:
         return total, None
     gradient = torch.empty(student_logits.shape, dtype=torch.float32, device=corners.device)
-    block = min(_GATHER_BLOCK, triton.next_power_of_2(w))
+    block = max(32, min(_GATHER_BLOCK, triton.next_power_of_2(w)))  # a warp at least
     with device_of(student_logits):
-        gather[(channels * h * triton.cdiv(w, block), num)](
-            corners, gradient, h, w, cell_rows, cell_columns, cells.chunks,
-            strips * cells.strip, C=channels,
-            ALIGN_H=align_h, ALIGN_W=align_w, BLOCK=block, num_warps=max(1, block // 32),
+        gather[(num * channels * h * triton.cdiv(w, block),)](
+            corners, gradient, channels, h, w, cells.chunks, strips * cells.strip,
+            CHUNKED=cells.chunks > 1, ALIGN_H=align_h, ALIGN_W=align_w, BLOCK=block,
+            num_warps=block // 32,
         )  # fmt: skip
     return total, gradient

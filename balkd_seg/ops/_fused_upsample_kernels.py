@@ -14,6 +14,11 @@ numbers a class, and every logit gathers those that concern it in a fixed order:
 same bits every time.
 
 The teacher may have another resolution; its four logits are then looked up for every output.
+
+Compiled anew: for what is `constexpr`, of which C unrolls the loops over a thread's classes and so
+has to be; for dtypes; and for whether 16 divides an address. No number is specialised, since loads
+that neighbours share are not vectorised anyhow: a new size asks for no compilation, unless its
+cells are wider than the next power of two, or images are so large that a stride needs 64 bits.
 """
 
 import triton
@@ -30,7 +35,13 @@ from balkd_seg.ops._fused_memory import EXCLUDED, load_labels, load_weights, sto
 from balkd_seg.ops._fused_pixel import solve_pixels
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        'h', 'w', 'th', 'tw', 'H', 'W', 'chunks', 'student_n', 'student_c', 'student_h',
+        'student_w', 'teacher_n', 'teacher_c', 'teacher_h', 'teacher_w', 'coefficient_n',
+        'ignore_index',
+    ]
+)  # fmt: skip
 def upsampled(
     student_ptr,  # (N, C, h, w)
     teacher_ptr,  # (N, C, th, tw)
@@ -40,7 +51,6 @@ def upsampled(
     corner_ptr,  # (N, cell rows, 4, C, padded): what cells leave for their corners
     sums_ptr,  # (N, cell rows, strips, 5 or, with ENTROPY, 9)
     h, w, th, tw, H, W,
-    cell_columns,
     chunks,  # programs of a cell; 1, or else CELLS is
     student_n, student_c, student_h, student_w,  # strides
     teacher_n, teacher_c, teacher_h, teacher_w,
@@ -77,7 +87,11 @@ def upsampled(
     """Solve the pixels of a strip of cells."""
     COLUMNS: tl.constexpr = CELLS * CELL_WIDTH
     NUM_SUMS: tl.constexpr = 9 if ENTROPY else 5
-    strip, cell_y, n = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    cell_rows, cell_columns = h if ALIGN_H else h + 1, w if ALIGN_W else w + 1
+    strips = tl.cdiv(cell_columns, CELLS) * chunks
+    program = tl.program_id(0)  # of (N, cell rows, strips)
+    strip, line = program % strips, program // strips
+    cell_y, n = line % cell_rows, (line // cell_rows).to(tl.int64)
     column = tl.arange(0, COLUMNS)
     cell_x = (strip // chunks) * CELLS + column // CELL_WIDTH
     x = first_output(cell_x, w, W, ALIGN_W) + (strip % chunks) * CELL_WIDTH + column % CELL_WIDTH
@@ -159,9 +173,9 @@ def upsampled(
                 new_a, new_b = new_a + (A[k] + g[k],), new_b + (B[k] + part_y * g[k],)
             A, B = new_a, new_b
     if STUDENT_GRAD:
-        padded = tl.num_programs(0) * CELLS
+        padded = strips * CELLS
         cell = strip * CELLS + tl.arange(0, CELLS)[None, :]
-        corner_ptr += (n * tl.num_programs(1) + cell_y) * 4 * C * padded
+        corner_ptr += line.to(tl.int64) * 4 * C * padded
         for k in tl.static_range(K):
             c = group * K + k
             upper = tl.where(inside[None, :], A[k] - B[k], 0.0)
@@ -173,25 +187,26 @@ def upsampled(
             tl.store(at + step, cell_sums(upper * part_x, CELLS, CELL_WIDTH), mask=mask)
             tl.store(at + 2 * step, cell_sums(lower * (1 - part_x), CELLS, CELL_WIDTH), mask=mask)
             tl.store(at + 3 * step, cell_sums(lower * part_x, CELLS, CELL_WIDTH), mask=mask)
-    program = (n * tl.num_programs(1) + cell_y) * tl.num_programs(0) + strip
-    store_sums(sums_ptr, program, sums, NUM_SUMS)
+    store_sums(sums_ptr, program.to(tl.int64), sums, NUM_SUMS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['C', 'h', 'w', 'chunks', 'padded'])
 def gather(
     corner_ptr,  # as in `upsampled`
     grad_ptr,  # (N, C, h, w), contiguous
-    h, w, cell_rows, cell_columns, chunks, padded,
-    C: tl.constexpr,
+    C, h, w, chunks, padded,
+    CHUNKED: tl.constexpr,  # there are several
     ALIGN_H: tl.constexpr,
     ALIGN_W: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Add up what the chunks of the four cells around a logit left for it, in a fixed order."""
+    cell_rows = h if ALIGN_H else h + 1
     blocks = tl.cdiv(w, BLOCK)
-    program, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    line = program // blocks  # of (C, h)
-    c, i = line // h, line % h
+    program = tl.program_id(0)
+    line = program // blocks  # of (N, C, h)
+    i, c = line % h, line // h % C
+    n = (line // h // C).to(tl.int64)
     j = (program % blocks) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
     for lower in tl.static_range(2):
@@ -201,6 +216,9 @@ def gather(
             mask = (cell_y >= 0) & (cell_x >= 0) & (j < w)
             at = ((n * cell_rows + cell_y) * 4 + 2 * lower + right) * C + c
             at = corner_ptr + at * padded + cell_x * chunks
-            for chunk in range(chunks):
-                total += tl.load(at + chunk, mask=mask, other=0.0)
-    tl.store(grad_ptr + ((n * C + c) * h + i) * w + j, total, mask=j < w)
+            if CHUNKED:
+                for chunk in range(chunks):
+                    total += tl.load(at + chunk, mask=mask, other=0.0)
+            else:
+                total += tl.load(at, mask=mask, other=0.0)
+    tl.store(grad_ptr + line.to(tl.int64) * w + j, total, mask=j < w)

@@ -9,6 +9,7 @@ from balkd_seg.ops._versions import why_no_triton
 
 IMPLEMENTATIONS = ('auto', 'fused', 'chunked', 'reference')
 MAX_CLASSES = 256
+_MAX_PROGRAMS = 2**31 - 1
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -61,8 +62,8 @@ def why_not_fused(
         return f'logits are reduced, not enlarged, to {size}'
     if _exceeds_int32(student_logits, teacher_logits, size):
         return f'an image of {size} with logits of {tuple(student_logits.shape[1:])} is too large'
-    if len(valid) > 65535:
-        return f'there are {len(valid)} images, more than 65535'
+    if _exceeds_grid(student_logits, teacher_logits, valid):
+        return f'a batch of {len(valid)} images of {size} needs too many programs'
     return _why_no_kernels(student_logits.device)
 
 
@@ -75,6 +76,17 @@ def _exceeds_int32(student: Tensor, teacher: Tensor, size: tuple[int, ...]) -> b
         for z in (student, teacher)
     )
     return furthest >= 2**31 or 2 * max(size) ** 2 >= 2**31
+
+
+def _exceeds_grid(student: Tensor, teacher: Tensor, valid: Tensor) -> bool:
+    """Return whether programs could be more than a grid's first dimension, the only one, holds.
+
+    A program has at least 16 columns of labels, half of them in use, or 32 of a gradient.
+    """
+    num, height, width = valid.shape
+    lines = [num * (height + 1) * (width // 8 + 2)]
+    lines += [z.shape[:3].numel() * (z.shape[3] // 32 + 1) for z in (student, teacher)]
+    return max(lines) > _MAX_PROGRAMS
 
 
 @torch.compiler.assume_constant_result

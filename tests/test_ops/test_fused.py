@@ -15,7 +15,7 @@ from balkd_seg.ops import balanced_divergence
 
 pytest.importorskip('triton', '3.0')
 
-from balkd_seg.ops import _fused, _fused_upsample
+from balkd_seg.ops import _fused, _fused_upsample, _select
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 TEACHER = 'teacher_gradient'
@@ -348,7 +348,7 @@ def test_classification(grids):
     loss, gradient = values(
         student[0, :, :, 0].T.float(), teacher[0, :, :, 0].T.float(), target[0, :, 0]
     )
-    assert grids == [(3, 1)]
+    assert grids == [(3,)]
     expected = values(student.float(), teacher.float(), target)
     torch.testing.assert_close(loss, expected[0])
     torch.testing.assert_close(gradient, expected[1][0, :, :, 0].T)
@@ -359,7 +359,7 @@ def test_several_programs_and_rows_that_do_not_lie_behind_one_another(grids):
     student, teacher = student.float().to(DEVICE), teacher.float().to(DEVICE)
     expected = values(student, teacher, target, task=1.0)
     actual = values(F.pad(student, (0, 1))[..., :-1], teacher, target, task=1.0)
-    assert grids == [(4, 1), (2 * 2, 1)]
+    assert grids == [(4,), (2 * 2,)]
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(
         expected[0].cpu(), plain(student.cpu(), teacher.cpu(), target, task=1.0)
@@ -519,11 +519,95 @@ def test_what_is_not_fused_is_refused(change, message):
 def test_an_image_too_large_is_refused():
     low = torch.empty(1, 1).expand(1, 3, 2, 2)
     huge = torch.empty(1, dtype=torch.bool).expand(1, 40000, 8)
-    from balkd_seg.ops._select import why_not_fused
-
-    assert why_not_fused(low.expand(1, 3, 2, 2), low, huge, False) == (
+    assert _select.why_not_fused(low.expand(1, 3, 2, 2), low, huge, False) == (
         'an image of (40000, 8) with logits of (3, 2, 2) is too large'
     )
+
+
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+def test_every_launch_is_on_the_device_of_the_logits(low, monkeypatch):
+    """Triton launches on the current device, and on its current stream."""
+    entered, launched = [], []
+
+    class Entered:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def __enter__(self):
+            entered.append(self.tensor)
+
+        def __exit__(self, *_):
+            entered.pop()
+
+    class Launched(Grids):
+        def __getitem__(self, grid):
+            launched.append([z.device for z in entered])
+            return super().__getitem__(grid)
+
+    kernels = ((_fused, 'full_resolution'), (_fused, 'scale'), (_fused_upsample, 'upsampled'),
+               (_fused_upsample, 'gather'))  # fmt: skip
+    for module, name in kernels:
+        monkeypatch.setattr(module, name, Launched(getattr(module, name)))
+        monkeypatch.setattr(module, 'device_of', Entered)
+    student, teacher, target = make(3, low, (4, 6))
+    _, gradient = values(student.float(), teacher.float(), target)
+    _fused.scale_(gradient, gradient.new_tensor(2.0))
+    assert launched == [[gradient.device]] * (2 if low == (4, 6) else 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason='needs two CUDA devices')
+@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
+def test_logits_on_another_device_than_the_current_one(low):
+    student, teacher, target = make(3, low, (4, 6))
+    args = student.float(), teacher.float(), target
+    results = [fused(*(z.to(device) for z in args)).loss.cpu() for device in ('cuda:0', 'cuda:1')]
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(('low', 'names'), [
+    ((4, 6), {_fused: ['full_resolution']}), ((2, 3), {_fused_upsample: ['upsampled', 'gather']}),
+])  # fmt: skip
+def test_a_batch_is_only_limited_by_the_first_dimension_of_a_grid(low, names, monkeypatch):
+    """The others of a GPU's end at 65535, whatever lies in them."""
+    seen = []
+    for module, kernels in names.items():
+        for name in kernels:
+            grids = Grids(getattr(module, name))
+            grids.seen = seen
+            monkeypatch.setattr(module, name, grids)
+    student, teacher, target = make(3, low, (4, 6), num=3)
+    args = student.float(), teacher.float(), target
+    values(*args, task=1.0)
+    assert len(seen) == len(next(iter(names.values())))
+    assert all(len(grid) == 1 for grid in seen)
+    many = [z[:1].expand(70000, *z.shape[1:]) for z in args]
+    assert _select.why_not_fused(*many, False) is None
+    monkeypatch.setattr(_select, '_MAX_PROGRAMS', max(grid[0] for grid in seen) - 1)
+    message = 'a batch of 3 images of (4, 6) needs too many programs'
+    assert _select.why_not_fused(*args, False) == message
+
+
+def test_the_bound_on_programs_holds_for_every_layout(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(low, high):
+        return int(torch.randint(low, high, (), generator=generator))
+
+    for _ in range(300):
+        classes, size = draw(2, 257), (draw(1, 300), draw(1, 700))
+        h, w = draw(1, size[0] + 1), draw(1, size[1] + 1)
+        programs = [2 * classes * h * -(-w // 32)]
+        for tiles in (3, 10):
+            programs.append(2 * size[0] * -(-size[1] // _fused.layout(classes, tiles).block))
+            columns = _fused_upsample.layout(classes, tiles).columns
+            for align in {False, w > 1}:
+                cells = _fused_upsample.Cells.of(w, size[1], align, columns)
+                programs.append(2 * (h + 1) * -(-(w + 1) // cells.strip) * cells.chunks)
+        monkeypatch.setattr(_select, '_MAX_PROGRAMS', max(programs) - 1)
+        student = torch.empty(1).expand(2, classes, h, w)
+        valid = torch.empty(1, dtype=torch.bool).expand(2, *size)
+        assert _select._exceeds_grid(student, student, valid), (classes, h, w, size)
 
 
 def test_without_kernels_the_reason_is_named(monkeypatch):

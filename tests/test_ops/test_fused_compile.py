@@ -66,6 +66,22 @@ def test_every_layout_is_compiled(module, form, num_tiles):
         assert fullest(c['classes'] for c in cases) == fullest(range(2, 257))
 
 
+def test_new_sizes_ask_for_no_compilation_and_new_classes_for_one(tmp_path):
+    """What 60 random problems of each family ask for; see the docstrings of the kernels."""
+    environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
+    environment |= {'TRITON_CACHE_DIR': str(tmp_path), 'OMP_NUM_THREADS': '1'}
+    script = SCRIPT.with_name('count_compilations.py')
+    run = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    counts = json.loads(run.stdout)
+    assert counts['full full_resolution'] == 2  # whether 16 divides the number of pixels
+    assert counts['upsampled upsampled'] == counts['upsampled gather'] == 1
+    assert counts['classes upsampled'] > 10  # which are unrolled
+    assert counts['classes gather'] == 1
+
+
 @pytest.mark.slow
 def test_no_kernel_spills_registers(compiled):
     spilled = [r for r in compiled if r['spills'] or r['stack']]
