@@ -157,10 +157,11 @@ def _task(
         return None
     label = problem.target[region.images, None, region.rows].masked_fill(~keep, 0).long()
     classes = label.clamp(0, num_classes - 1)
-    weight = keep.to(dtype).masked_fill_(label != classes, torch.nan)  # a label that is no class
+    known = label == classes
+    weight = (keep & known).to(dtype)
     if problem.class_weight is not None:
         weight = weight * problem.class_weight[classes]
-    return Task(classes, weight)
+    return Task(classes, weight, known)
 
 
 def _channel_maps(shape: tuple[int, int, int, int], tile: int) -> Iterator[Region]:

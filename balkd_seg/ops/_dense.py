@@ -19,7 +19,7 @@ class Pair(NamedTuple):
     """Outputs of both networks at one size, in fp32 or fp64, and what counts of them.
 
     Attributes:
-        student: (N, C, h, w).
+        student: (N, C, h, w), 0 where nothing counts, whatever the network says there.
         teacher: (N, C', h, w).
         valid: (N, h, w) bool.
     """
@@ -47,21 +47,45 @@ class Pair(NamedTuple):
         check_target(student, teacher, target, resize)
         valid = valid_pixels(student, target, ignore_index, resize)
         size, dtype = valid.shape[1:], torch.promote_types(student.dtype, torch.float32)
-        student, teacher = (resized(z.to(dtype), size, align_corners) for z in (student, teacher))
+        student, teacher = (
+            resized(z.to(dtype), size, align_corners).masked_fill(~valid[:, None], 0)
+            for z in (student, teacher)
+        )
         return cls(student, teacher, valid)
 
 
 def resized(values: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """Resize (N, C, h, w) bilinearly, so that a class at -inf stays out without a NaN.
+    """Resize (N, C, h, w) bilinearly; a class is excluded from pixels that a -inf has a share in.
 
-    Returns fp32 or fp64: half precision does not hold what stands for -inf.
+    A share is a weight larger than 0. NaN and +inf make the pixels NaN that they have a share in,
+    and no other ones. Returns fp32 or fp64: half precision does not hold what stands for -inf.
     """
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     if values.shape[2:] != tuple(size):
-        values = F.interpolate(
-            values.clamp(min=FLOOR), tuple(size), mode='bilinear', align_corners=align_corners
-        )
+        excluded, broken = values <= FLOOR, ~(values < torch.inf)
+        values = values.masked_fill(excluded | broken, 0)
+        values = F.interpolate(values, tuple(size), None, 'bilinear', align_corners)
+        values = values.masked_fill(_reached(excluded, size, align_corners), EXCLUDED)
+        values = values.masked_fill(_reached(broken, size, align_corners), torch.nan)
     return values.clamp(min=EXCLUDED)
+
+
+def _reached(marked: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Return which outputs (N, C, H, W) a marked input (N, C, h, w) has a share in.
+
+    By integers: rounded as in `F.interpolate` a weight of 0 may come out above.
+    """
+    for dim, num_outputs in enumerate(size, start=2):
+        num_inputs, outputs = marked.shape[dim], torch.arange(num_outputs, device=marked.device)
+        if align_corners:
+            position, unit = outputs * (num_inputs - 1), max(num_outputs - 1, 1)
+        else:
+            position = ((2 * outputs + 1) * num_inputs - num_outputs).clamp(min=0)
+            unit = 2 * num_outputs
+        low, high = position // unit, (position + unit - 1) // unit
+        pair = (marked.index_select(dim, x.clamp(max=num_inputs - 1)) for x in (low, high))
+        marked = torch.stack(list(pair)).any(0)
+    return marked
 
 
 def kl(log_p: Tensor, log_q: Tensor, dim: int = 1) -> Tensor:

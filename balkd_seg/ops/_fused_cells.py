@@ -6,7 +6,7 @@ import triton.language as tl
 from balkd_seg.ops._fused_memory import load_logits
 
 # Logits that are still to be interpolated: 0 * -inf would be NaN.
-_FLOOR = tl.constexpr(-1e30)
+_FLOOR = tl.constexpr(-1e37)
 
 
 @triton.jit
@@ -43,13 +43,16 @@ def lower_neighbour(output, num_in, num_out, ALIGN: tl.constexpr):
 
 @triton.jit
 def interpolate(pointer, top, bottom, left, right, part, mask, stride_h, stride_w):
-    """Interpolate two rows of logits along them; return the upper one and the step to the lower."""
+    """Interpolate two rows of logits along them; return the upper one and the step to the lower.
+
+    What has no share in a pixel must not matter, not even NaN.
+    """
     upper, lower = pointer + top * stride_h, pointer + bottom * stride_h
     left, right = left * stride_w, right * stride_w
     a, b = load_logits(upper + left, mask, _FLOOR), load_logits(upper + right, mask, _FLOOR)
-    upper = a + part * (b - a)
+    upper = tl.where(part > 0, a + part * (b - a), a)
     a, b = load_logits(lower + left, mask, _FLOOR), load_logits(lower + right, mask, _FLOOR)
-    return upper, a + part * (b - a) - upper
+    return upper, tl.where(part > 0, a + part * (b - a), a) - upper
 
 
 @triton.jit

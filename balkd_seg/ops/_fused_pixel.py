@@ -163,11 +163,13 @@ def solve_pixels(
         # a class of weight 0 does not count, not even where it is excluded
         endless = (entropy > _UNBOUNDED) & (class_weight > 0)
         entropy = tl.where(endless, float('inf'), entropy * class_weight)
-        # a label that is no class shows as NaN
-        entropy = tl.where((label < 0) | (label >= C), float('nan'), entropy)
+        # a label that is no class shows as NaN, sends no gradient and is never right
+        known = (label >= 0) & (label < C)
+        entropy = tl.where(known, entropy, float('nan'))
         entropy = tl.where(valid, entropy, 0.0)
-        correct = (valid & (at_label == 0)).to(tl.float32)
-        u_label = tl.where(valid & (entropy != float('inf')), k_c * class_weight, 0.0)
+        counts = valid & known
+        correct = (counts & (at_label == 0)).to(tl.float32)
+        u_label = tl.where(counts & (entropy != float('inf')), k_c * class_weight, 0.0)
         u_1 = u_label / sum_1
         u_label = u_label[None, :]
     # coefficients of the exponentials, and of sr * (gap - mean)

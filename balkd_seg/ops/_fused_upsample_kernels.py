@@ -144,10 +144,10 @@ def upsampled(
             t_down = tl.minimum(t_up + 1, th - 1)
         s, t = (), ()
         for k in tl.static_range(K):
-            z = s_top[k] + part_y * s_step[k]
+            z = tl.where(part_y > 0, s_top[k] + part_y * s_step[k], s_top[k])
             s = s + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
             if SAME_GRID:
-                z = t_top[k] + part_y * t_step[k]
+                z = tl.where(part_y > 0, t_top[k] + part_y * t_step[k], t_top[k])
             else:
                 c = group * K + k
                 mask = (c < C) & (t_left >= 0)
@@ -155,7 +155,7 @@ def upsampled(
                     teacher_ptr + c * teacher_c, t_up, t_down, t_left, t_right, t_part_x, mask,
                     teacher_h, teacher_w,
                 )  # fmt: skip
-                z += t_part_y * step
+                z = tl.where(t_part_y > 0, z + t_part_y * step, z)
             t = t + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
         class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
         values, g, _ = solve_pixels(
@@ -170,7 +170,9 @@ def upsampled(
         if STUDENT_GRAD:
             new_a, new_b = (), ()
             for k in tl.static_range(K):
-                new_a, new_b = new_a + (A[k] + g[k],), new_b + (B[k] + part_y * g[k],)
+                # what an ignored pixel holds must not matter, not even NaN
+                sent = tl.where(valid[None, :], g[k], 0.0)
+                new_a, new_b = new_a + (A[k] + sent,), new_b + (B[k] + part_y * sent,)
             A, B = new_a, new_b
     if STUDENT_GRAD:
         padded = strips * CELLS

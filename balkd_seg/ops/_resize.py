@@ -30,7 +30,10 @@ class Source(Protocol):
     grad: Tensor | None
 
     def read(self, region: Region) -> Tensor:
-        """Return a fresh (n, c, rows, W) tile with excluded classes at `EXCLUDED`."""
+        """Return a fresh (n, c, rows, W) tile with excluded classes at `EXCLUDED`.
+
+        A pixel that a NaN or +inf has a share in is NaN, in one of its channels at least.
+        """
 
     def out(self, region: Region) -> Tensor | None:
         """Return the memory that a tile's gradient may be written to, if there is such."""
@@ -118,10 +121,16 @@ class Bilinear:
 
     def read(self, region: Region) -> Tensor:
         band = self.bands[region.rows.start]
-        low = self.logits[region.images, region.channels, band.inputs]
-        low = low.to(self.dtype).clamp(min=FLOOR)
+        low = self.logits[region.images, region.channels, band.inputs].to(self.dtype)
+        broken = ~(low < torch.inf)  # 0 * NaN would be NaN all over the band
+        tile = self._resized(low.masked_fill(broken, 0).clamp_(min=FLOOR), band)
+        broken = self._resized(broken.any(1, keepdim=True).to(self.dtype), band) > 0
+        tile.clamp_(min=EXCLUDED)[:, :1].masked_fill_(broken, torch.nan)
+        return tile
+
+    def _resized(self, low: Tensor, band: _Piece) -> Tensor:
         wide = torch.cat([low[..., c.inputs] @ c.matrix.mT for c in self.columns], -1)
-        return (band.matrix @ wide).clamp_(min=EXCLUDED)
+        return band.matrix @ wide
 
     def out(self, region: Region) -> Tensor | None:
         return None

@@ -44,10 +44,12 @@ class Task(NamedTuple):
     Attributes:
         label: (B, 1, ...), int64 classes.
         weight: (B, 1, ...), class weights, 0 where a unit does not count.
+        known: (B, 1, ...), whether the label is a class; `weight` is 0 if not.
     """
 
     label: Tensor
     weight: Tensor
+    known: Tensor
 
 
 def loss_tile(
@@ -105,18 +107,18 @@ def loss_tile(
         factors = (forward_factor, reverse_factor)
         coefficients = torch.cat([coefficients[:, i : i + 1] * x for i, x in enumerate(factors)], 1)
     sums = torch.stack([torch.where(keep, x, 0).flatten(1).sum(1).to(gap.dtype) for x in parts], 1)
-    gradient = _gradient(gap, mean_gap, p, at_f, at_r, coefficients, terms)
     # A term of weight 0 cannot make the loss infinite.
     infinite = (unbounded_f & (terms.forward_weight > 0)) | (
         unbounded_r & (terms.reverse_weight > 0)
     )
-    counts = keep & ~infinite
+    coefficients = torch.where(infinite, 0, coefficients[:, :2])
+    gradient = _gradient(gap, mean_gap, p, at_f, at_r, coefficients, terms)
+    if task_gradient is not None:
+        gradient.add_(task_gradient)
     if out is None:
         out = gradient
-    torch.where(counts, gradient, gradient.new_zeros(()), out=out)
-    if task_gradient is not None:
-        out.add_(task_gradient)
-    return sums, out
+    # what a unit that does not count holds must not matter, not even NaN
+    return sums, torch.where(keep, gradient, gradient.new_zeros(()), out=out)
 
 
 def entropy(logits: Tensor, temperature: float) -> Tensor:
@@ -138,7 +140,8 @@ def _cross_entropy(student: Tensor, task: Task, coefficient: Tensor) -> tuple[Te
     gradient = exponentials.mul_(scale / summed)
     gradient.scatter_add_(1, task.label, -scale)
     value = torch.where(infinite, torch.inf, task.weight * value)
-    return value, at_label == 0, gradient
+    value = value.masked_fill(~task.known, torch.nan)
+    return value, (at_label == 0) & task.known, gradient
 
 
 def _softmaxes(

@@ -22,7 +22,8 @@ class Tile(NamedTuple):
     """What a formula sees: n images, a band of rows.
 
     Attributes:
-        student: Logits (n, C, rows, W), excluded classes at a large negative number.
+        student: Logits (n, C, rows, W), excluded classes at a large negative number; 0 where
+            pixels are ignored.
         teacher: The same of the teacher.
         label: (n, rows, W) classes, 0 where ignored, or None without a target.
     """
@@ -50,7 +51,7 @@ def pixel_means(
     """Average a formula over the pixels that count.
 
     Args:
-        formula: Finite derivatives everywhere, also where pixels are ignored.
+        formula: The loss of every pixel and what is watched.
         student_logits: (N, C, h, w) or (N, C); floating.
         teacher_logits: (N, C, h', w') or (N, C); floating.
         target: (N, H, W) or (N,) labels, or None.
@@ -119,6 +120,8 @@ class _Sums(torch.autograd.Function):
         for region in bands((num, num_classes, height, width), elements, num_rows):
             tiles = [source.read(region) for source in sources]
             keep = valid[region.images, region.rows]
+            for tile in tiles:  # what is ignored must not matter, not even NaN
+                tile.masked_fill_(~keep[:, None], 0)
             sums.append(_tile_sums(formula, tiles, _labels(target, keep, region), keep, wanted))
             for source, tile, want in zip(sources, tiles, wanted, strict=True):
                 if want:

@@ -5,11 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# -inf in logits that are still to be resized: 0 * -inf would be NaN.
-FLOOR = -1e30
-# What the softmax sees of it, also where it is only one of the pixels interpolated between: the
-# probability is 0, and a class that is excluded by both networks cancels exactly.
+# What the softmax sees of -inf and all that is lower: the probability is 0, and a class that is
+# excluded by both networks cancels exactly.
 EXCLUDED = -1e25
+# -inf in logits that are still to be resized: 0 * -inf would be NaN. The least share that a logit
+# can have in a pixel, 1 / (4 H W), leaves it below `EXCLUDED`.
+FLOOR = -1e37
 # A gap between the networks' logits beyond this: one of them alone excludes the class.
 UNBOUNDED = 1e20
 

@@ -73,20 +73,26 @@ def attention_transfer(
     with torch.autocast(student_features.device.type, enabled=False):
         dtype = torch.promote_types(student_features.dtype, torch.float32)
         student, teacher = (
-            z.to(dtype).square().mean(1, keepdim=True)
-            for z in (student_features, teacher_features.detach())
+            _strength(z.to(dtype)) for z in (student_features, teacher_features.detach())
         )
         pair = Pair.of(student, teacher, target, ignore_index, resize, align_corners)
         keep = pair.valid.flatten(1)
         num_valid = keep.count_nonzero()
         rows = [torch.where(keep, z.flatten(1), 0) for z in (pair.student, pair.teacher)]
         peaks = [row.detach().amax(1, keepdim=True) for row in rows]
-        seen = (peaks[0] > 0) & (peaks[1] > 0)
+        seen = (peaks[0] != 0) & (peaks[1] != 0)  # NaN is seen
         a, b = (_unit(row, peak, seen) for row, peak in zip(rows, peaks, strict=True))
         count = seen.count_nonzero().clamp(min=1)
         loss = (a - b).square().sum() / 2 / count
         cosine = (a * b).detach().sum() / count
         return AttentionTransfer(loss, cosine, num_valid / max(keep.numel(), 1))
+
+
+def _strength(features: Tensor) -> Tensor:
+    """Return the mean square over channels, (N, 1, h, w); NaN without a gradient where one is."""
+    broken = ~features.isfinite()
+    strength = features.masked_fill(broken, 0).square().mean(1, keepdim=True)
+    return strength.masked_fill(broken.any(1, keepdim=True), torch.nan)
 
 
 def _unit(row: Tensor, peak: Tensor, seen: Tensor) -> Tensor:

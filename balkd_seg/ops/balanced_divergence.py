@@ -92,12 +92,19 @@ def balanced_divergence(
     the other gives it mass, and such a unit sends no gradient. Resizing is by matrix products,
     which follow `torch.set_float32_matmul_precision`.
 
+    What pixels, of the target's size, are made of are the logits that have a share (a weight larger
+    than 0) in them. Where logits are resized, a class is excluded from a pixel if a -inf has a
+    share in it, and the pixel does not train its other logits of that class. What logits of
+    ignored pixels hold, be it NaN or inf, changes neither values nor gradients; a logit that has a
+    share in a pixel that counts as well as in ignored ones counts with what it is to the former:
+    NaN or +inf makes it, and with it the loss, NaN. Every unit that counts has a class left.
+
     Args:
         student_logits: (N, C, h, w), or (N, C) for classification; floating.
         teacher_logits: (N, C, h', w') or (N, C); floating.
         target: (N, H, W) or (N,) integer labels. The divergence only compares them with
-            `ignore_index`; a label that is no class makes the cross-entropy NaN. None: everything
-            counts.
+            `ignore_index`. A label that is no class makes the cross-entropy NaN, sends no gradient
+            of it and is never right. None: everything counts.
         forward_weight: Weight w_f of KL(p||q), in [0, inf).
         reverse_weight: Weight w_r of KL(q||p), in [0, inf); one of the two is positive.
         forward_temperature: Temperature tau_f, in (0, inf).
@@ -234,12 +241,14 @@ def _weight_sum(
 ) -> Tensor:
     """Return what mmseg divides a class-weighted cross-entropy by.
 
-    An ignored pixel has the weight of its label if that is a class, unless `avg_non_ignore`.
+    An ignored pixel has the weight of its label if that is a class, unless `avg_non_ignore`; a
+    label that is no class has none.
     """
     assert target is not None
     counted = valid
     if not avg_non_ignore and 0 <= ignore_index < len(class_weight):
         counted = torch.ones_like(valid)
-    classes = target.masked_fill(~counted, 0).long().clamp(0, len(class_weight) - 1)
-    weight = torch.where(counted, class_weight[classes], 0).sum()
+    labels = target.masked_fill(~counted, 0).long()
+    classes = labels.clamp(0, len(class_weight) - 1)
+    weight = torch.where(counted & (labels == classes), class_weight[classes], 0).sum()
     return torch.where(weight > 0, weight, 1)

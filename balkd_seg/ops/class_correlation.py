@@ -132,7 +132,7 @@ def _dissimilarity(
         centred = weight * (x - mean)
         square = centred.square().sum(dims, keepdim=True)
         # a deviation that rounding alone could have made is none
-        varies = square.detach() > count * (8 * eps * mean.detach()).square()
+        varies = ~(square.detach() <= count * (8 * eps * mean.detach()).square())  # NaN shows
         counts = counts & varies
         directions.append(centred * torch.where(varies, square, 1).rsqrt())
     # 1 - r is half the squared distance of unit vectors: exactly 0 for equal ones

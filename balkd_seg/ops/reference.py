@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from balkd_seg.ops._types import EXCLUDED, FLOOR, UNBOUNDED, Problem, entropy_weights
+from balkd_seg.ops._dense import resized
+from balkd_seg.ops._types import EXCLUDED, UNBOUNDED, Problem, entropy_weights
 
 
 def reference(
@@ -24,12 +25,13 @@ def reference(
         The loss, which sends gradients to both logits, and the sums of a `Solution`.
     """
     dtype, size = problem.coefficients.dtype, problem.valid.shape[1:]
-    s, t = (z.to(dtype).clamp(min=FLOOR) for z in (student_logits, teacher_logits))
-    s, t = (F.interpolate(z, size, None, 'bilinear', problem.align_corners) for z in (s, t))
-    s, t = (z.clamp(min=EXCLUDED) for z in (s, t))
+    s, t = (z.to(dtype) for z in (student_logits, teacher_logits))
+    s, t = (resized(z, size, problem.align_corners) for z in (s, t))
     units = problem.valid
+    nothing = EXCLUDED if problem.positions else 0.0  # whatever an ignored pixel holds
+    s, t = (z.masked_fill(~units[:, None], nothing) for z in (s, t))
     if problem.positions:  # a unit is the (N, H*W, C) column of one channel
-        s, t = (z.masked_fill(~units[:, None], EXCLUDED).flatten(2).mT for z in (s, t))
+        s, t = (z.flatten(2).mT for z in (s, t))
         units = units.flatten(1).any(1, keepdim=True).expand(-1, s.shape[2])
 
     def kl(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -57,11 +59,14 @@ def reference(
     if problem.target is not None:
         target = problem.target.masked_fill(~units, 0).long()
         classes = target.clamp(0, s.shape[1] - 1)
-        entropy = F.cross_entropy(s, classes, problem.class_weight, reduction='none')
-        entropy = torch.where(entropy > UNBOUNDED, torch.inf, entropy)
-        entropy = torch.where(target == classes, entropy, torch.nan)
+        known = target == classes
+        entropy = F.cross_entropy(s, classes, reduction='none')
+        weight = 1 if problem.class_weight is None else problem.class_weight[classes]
+        infinite = (entropy > UNBOUNDED) & (weight > 0)
+        entropy = torch.where(infinite, torch.inf, weight * entropy)
+        entropy = torch.where(known, entropy, torch.nan)
         losses.append(k[:, 2] * entropy)
-        correct = s.gather(1, classes[:, None])[:, 0] == s.amax(1)
+        correct = (s.gather(1, classes[:, None])[:, 0] == s.amax(1)) & known
     losses = [torch.where(x.isinf(), torch.inf, x) for x in losses]  # which sends no gradient
     at_peak = (s == s.amax(1, keepdim=True)) & (t == t.amax(1, keepdim=True))
     sums = [forward, reverse, entropy, at_peak.any(1), correct]

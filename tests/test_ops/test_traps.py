@@ -92,6 +92,29 @@ def test_ignored_places_may_hold_anything(operation, resize):
     wild = value_and_grad(operation, other.requires_grad_(), teacher, target, resize=resize)
     torch.testing.assert_close(wild, expected)
     assert not wild[1][:, :, :2].any()
+    for hold in (torch.nan, torch.inf, -torch.inf):
+        teacher = teacher.clone()
+        teacher[:, :, :2] = hold
+        other = student.detach().clone()
+        other[:, 1:3, :2] = hold  # in some channels alone
+        broken = value_and_grad(operation, other.requires_grad_(), teacher, target, resize=resize)
+        torch.testing.assert_close(broken, expected)
+
+
+@every
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_what_has_no_share_in_a_place_that_counts_may_be_broken(operation, align_corners):
+    """The first of three rows has a share in the first six of twelve."""
+    student, teacher, target = make(size=(3, 4))
+    target[:, :6] = 255
+    settings = dict(resize='label', align_corners=align_corners)
+    expected = value_and_grad(operation, student, teacher, target, **settings)
+    broken = student.detach().clone(), teacher.clone()
+    broken[0][:, 1:3, 0], broken[1][:, :, 0] = torch.nan, torch.inf
+    actual = value_and_grad(operation, broken[0].requires_grad_(), broken[1], target, **settings)
+    torch.testing.assert_close(actual, expected)
+    broken[0].detach()[:, 0, 1, 0] = torch.nan
+    assert operation(*broken, target, **settings).loss.isnan()
 
 
 @every
