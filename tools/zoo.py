@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import mmseg
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
@@ -200,7 +201,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.write and arguments.folders:
         parser.error('the page is made of all families: --write takes no folder')
-    init_default_scope('mmseg')
     rows = {}
     for folder in arguments.folders or FAMILIES:
         start = time.perf_counter()
@@ -213,4 +213,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    init_default_scope('mmseg')
+    MMLogger.get_current_instance().setLevel('ERROR')  # each teacher says that it was loaded
     sys.exit(main())

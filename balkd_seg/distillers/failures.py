@@ -40,19 +40,15 @@ def blaming(
         height, width = inputs.shape[2:]
         raise ValueError(
             f'Expected the {role} to take images of {height}x{width} (height x width), but its own '
-            f'forward or loss raised {type(error).__name__}: {str(error).strip()} '
+            f'forward or loss raised {type(error).__name__}: {str(error).strip().rstrip(".")}. '
             f'{_remedy(network, role, inputs, data_samples)}'
         ) from error
 
 
 def _remedy(network: nn.Module, role: str, inputs: Tensor, data_samples: list | None) -> str:
     """Say which size divisor helps, if one does."""
-    setting = 'set data_preprocessor=dict(size=None, size_divisor={}) in the student, or a crop of '
     if get_world_size() > 1:  # the other processes would wait for a network that synchronises
-        return (
-            f'If it is about sizes, {setting.format(64)}multiples of 64. Without distillation it '
-            'fails likewise.'
-        )
+        return f'If it is about sizes, {_setting(64)}.'
     found = _fitting_divisor(network, inputs, data_samples)
     if found is None:
         return (
@@ -61,8 +57,16 @@ def _remedy(network: nn.Module, role: str, inputs: Tensor, data_samples: list | 
         )
     divisor, (height, width) = found
     return (
-        f'Images padded to {height}x{width} work: {setting.format(divisor)}multiples of {divisor}. '
-        'Without distillation it fails likewise.'
+        f'Images padded to {height}x{width} work: {_setting(divisor)}, or take a crop such as '
+        f'{height}x{width}. Without distillation it fails likewise.'
+    )
+
+
+def _setting(divisor: int) -> str:
+    """Say how images are padded, in training and in testing."""
+    return (
+        f'set data_preprocessor=dict(size=None, size_divisor={divisor}, '
+        f'test_cfg=dict(size_divisor={divisor})) in the student'
     )
 
 

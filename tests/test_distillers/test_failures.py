@@ -46,7 +46,8 @@ def test_a_size_that_the_student_cannot_take(
     with pytest.raises(type(caught.value.__cause__)):
         MODELS.build(student).loss(*batch)
     divisor = {'RuntimeError': 8, 'AssertionError': 16}[raised]
-    assert f'size_divisor={divisor})' in str(caught.value)
+    setting = f'size_divisor={divisor}, test_cfg=dict(size_divisor={divisor})'
+    assert setting in str(caught.value)
     for name, value in distiller.state_dict().items():
         if 'running' not in name and 'num_batches' not in name:  # these moved before it failed
             assert torch.equal(value, before[name]), name
@@ -74,7 +75,9 @@ def test_a_size_that_the_teacher_or_a_peer_cannot_take(make_distiller, make_segm
 def test_a_failure_that_has_nothing_to_do_with_sizes(make_distiller, make_batch, monkeypatch):
     distiller = make_distiller()
     monkeypatch.setattr(distiller.student.backbone, 'forward', lambda _: 1 / 0)
-    told = r'student .*raised ZeroDivisionError: division by zero .*to 1024 fail too.*without dist'
+    told = (
+        r'student .*raised ZeroDivisionError: division by zero\. .*to 1024 fail too.*without dist'
+    )
     with pytest.raises(ValueError, match=told):
         distiller.loss(*make_batch())
 

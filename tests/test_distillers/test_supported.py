@@ -62,6 +62,7 @@ def test_a_backbone_of_a_package_that_is_not_installed(without, make_segmentor, 
     for kind, name, packages in (
         ('mmpretrain.ConvNeXt', 'mmpretrain', 'mmpretrain torchvision'),
         ('TIMMBackbone', 'timm', 'timm'),
+        ('mmseg.TIMMBackbone', 'timm', 'timm'),
     ):
         model = dict(make_segmentor(), backbone=dict(type=kind))
         told = (
