@@ -172,11 +172,14 @@ class MutualDistiller(Distiller):
         return [term for term in self.distill_terms if term.learner == learner]
 
     def _taps(self, name: str) -> list[str]:
-        """Return where a network is looked at, as a learner and as a source."""
+        """Return where a network is looked at, as a learner and as a source.
+
+        Also for terms without weight: a compiled forward does not notice hooks that come later.
+        """
         taps: dict[str, Any] = {}
         for term, source in zip(self.distill_terms, self.sources, strict=True):
-            if term.is_active and term.learner == name:
+            if term.learner == name:
                 taps[term.student_tap] = None
-            if term.is_active and source == name:
+            if source == name:
                 taps[term.teacher_tap] = None
         return list(taps)

@@ -122,8 +122,10 @@ class OfflineDistiller(Distiller):
         target = self.labels_of(data_samples)
         terms = [term for term in self.distill_terms if term.is_active]
         fused = self.fused_term if self.fused_term in terms else None
-        taught = self.teacher(inputs, [term.teacher_tap for term in terms]) if terms else {}
-        taps = [term.student_tap for term in terms]
+        resting = [term.teacher_tap for term in self.distill_terms if not term.is_active]
+        used = [term.teacher_tap for term in terms]
+        taught = self.teacher(inputs, used, resting) if terms else {}
+        taps = [term.student_tap for term in self.distill_terms]
         step = Step.run(self.student, 'student', inputs, data_samples, taps, fused is not None)
         own, log = step.learn(
             self.distill_terms, fused, lambda term: taught[term.teacher_tap], target

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmseg.models.decode_heads import DAHead, DDRHead, EncHead, IterativeDecodeHead, PIDHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
@@ -79,7 +80,16 @@ class Listener:
                 module.forward = _ShownForward(module)
             module.forward.listeners.append(self)
         else:
-            self._handle = module.register_forward_hook(lambda m, _, output: listen(m, output))
+            self._handle = module.register_forward_hook(self._hear)
+
+    @torch.compiler.disable
+    def hear(self, output: Any) -> None:
+        """Show an output, never in compiled code: there versions of tensors count otherwise."""
+        self.listen(self.module, output)
+
+    @torch.compiler.disable
+    def _hear(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.listen(module, output)
 
     def remove(self) -> None:
         """Leave the module as it was."""
@@ -104,7 +114,7 @@ class _ShownForward:
         output = self.forward(*args, **kwargs)
         logits = _logits_of(self.head, output)
         for listener in tuple(self.listeners):
-            listener.listen(self.head, logits)
+            listener.hear(logits)
         return output
 
     def restore(self) -> None:

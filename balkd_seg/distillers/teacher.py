@@ -72,23 +72,27 @@ class FrozenTeacher:
         self._renormalise._apply(fn)
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, paths: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(
+        self, inputs: Tensor, paths: Sequence[str], resting: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
         """Run the teacher up to its logits and return what the taps gave.
 
         Args:
             inputs: Images as the student sees them, (N, 3, H, W).
             paths: Dotted module paths.
+            resting: Those of terms without weight. They are looked at too, because a compiled
+                forward does not notice hooks that come later, but nothing is asked of them.
 
         Raises:
             ValueError: If an output is NaN or +inf, or the teacher itself raises; names it.
         """
-        with record_taps(self.network, paths, 'teacher') as outputs:
+        with record_taps(self.network, [*paths, *resting], 'teacher') as outputs:
             images = self._renormalise(inputs)
             with blaming(self.network, 'teacher', images):
                 self.network(images, mode='tensor')
-        for path, output in outputs.items():
+        for path in dict.fromkeys(paths):
             # -inf is a class ruled out; the logger of every iteration synchronises anyway
-            if not bool((output < torch.inf).all()):
+            if not bool((outputs[path] < torch.inf).all()):
                 raise ValueError(
                     f'Expected finite outputs of the teacher at `{path}`, but got NaN or +inf. The '
                     f'teacher is {type(self.network.backbone).__name__} from {self.checkpoint}. '

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,13 +54,17 @@ class DistillTelemetryHook(Hook):
     Terms without weight are left out. On resuming, lines beyond the checkpoint are dropped. In
     distributed training the numbers are of the first process's share of the batch.
 
+    With `compile=` the iterations that are looked at run uncompiled: compiled code notices neither
+    this hook nor a second backward. That needs PyTorch 2.6.
+
     Does nothing where the model is no distiller.
 
     Args:
         interval: Iterations between lines.
 
     Raises:
-        ValueError: If the interval is not a positive integer.
+        ValueError: If the interval is not a positive integer; before training with `compile=`, if
+            PyTorch cannot run single iterations uncompiled.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -70,6 +75,13 @@ class DistillTelemetryHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Drop the lines that training will write again."""
+        compiled = hasattr(runner.model.train_step, '_torchdynamo_orig_callable')
+        if compiled and not hasattr(torch.compiler, 'set_stance'):
+            raise ValueError(
+                'Expected PyTorch 2.6 or newer for a DistillTelemetryHook beside compile=, to run '
+                f'the iterations that it looks at uncompiled, but got {torch.__version__}. Leave '
+                'one of both out.'
+            )
         file = Path(runner.work_dir) / FILE
         if is_main_process() and file.exists():
             lines = file.read_text().splitlines(keepends=True)
@@ -139,6 +151,9 @@ class Watch:
     def __init__(self, model: nn.Module, lessons: Sequence[Lesson]) -> None:
         self.lessons, self.lines = lessons, list[dict[str, Any]]()
         self.outputs: dict[nn.Module, Tensor] = {}
+        self.uncompiled = ExitStack()
+        if hasattr(torch.compiler, 'set_stance'):
+            self.uncompiled.enter_context(torch.compiler.set_stance('force_eager'))
         modules = dict.fromkeys(module for lesson in lessons for module in _places(lesson))
         self.handles: list[Any] = [Listener(module, self._keep) for module in modules]
         self.handles.append(model.register_forward_hook(self._read, with_kwargs=True))
@@ -147,6 +162,7 @@ class Watch:
         """Stop looking and return what was seen."""
         for handle in self.handles:
             handle.remove()
+        self.uncompiled.close()
         return self.lines
 
     def _keep(self, module: nn.Module, output: Any) -> None:
