@@ -43,7 +43,7 @@ def make_evaluation(config: str, size: tuple[int, int], device: str) -> Callable
     """
     built = MODELS.build(network_config(Config.fromfile(config)))
     network = revert_sync_batchnorm(built).to(device).eval()
-    num_classes = network.out_channels
+    num_classes = network.num_classes
     metric = IoUMetric(prefix='iou')
     metric.dataset_meta = dict(classes=list(range(num_classes)))
     image = torch.randint(256, (input_channels(network), *size), dtype=torch.uint8)

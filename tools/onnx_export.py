@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from balkd_seg.distillers.renormalise import converts_channels
+from balkd_seg.distillers.taps import logits_head
 from balkd_seg.networks.facts import channel_statistics, input_channels
 
 TOLERANCE = 1e-3  # of the largest logit; float32 convolutions of two libraries differ by about 1e-5
@@ -200,6 +201,8 @@ def describe_inputs(student: nn.Module, classes: tuple) -> dict[str, str]:
     for name, values in zip(('mean', 'std'), statistics, strict=True):
         facts[name] = values.flatten().tolist()
     facts['channels'] = 'RGB' if converts_channels(preprocessor) else 'BGR'
+    if student.out_channels == 1:  # class 1 where the sigmoid of the logit is above it
+        facts['threshold'] = logits_head(student).threshold
     return {name: json.dumps(value) for name, value in facts.items()}
 
 

@@ -36,7 +36,8 @@ class DistillTerm(nn.Module):
             learner's head's), and optionally
 
             - `student_tap`, `teacher_tap`: dotted module paths; default: the logits, that is what
-              `decode_head` returns (the last head of a cascade, the last stage of K-Net);
+              `decode_head` returns (the last head of a cascade, the last stage of K-Net); one
+              sigmoid channel z is compared as the logits (0, z) of two classes;
             - `projection`: `dict(in_channels=..., out_channels=...)` of a 1x1 convolution from the
               student's channels to the teacher's, trained with the student.
         student: The network that learns.

@@ -188,6 +188,20 @@ def test_onnx_equals_pytorch_for_any_number_of_images(
     assert not list(tmp_path.glob('*.part'))
 
 
+def test_onnx_of_one_sigmoid_channel_says_the_threshold(
+    tool, make_segmentor, write_training, tmp_path
+):
+    import onnx
+
+    model = make_segmentor(num_classes=2)
+    model['decode_head'].update(out_channels=1, threshold=0.4)
+    model['decode_head']['loss_decode'].update(use_sigmoid=True)
+    write_training(model)
+    assert export_onnx(tool, tmp_path, '96x64') == 0
+    facts = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / 'out.onnx').metadata_props}
+    assert facts['threshold'] == 0.4
+
+
 def test_onnx_takes_the_distillation_config(tool, make_segmentor, write_training, tmp_path):
     write_training(make_segmentor())
     distillation = {
