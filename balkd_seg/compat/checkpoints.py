@@ -8,6 +8,7 @@ names do what mmengine's pickles need and refuse the rest. Before PyTorch 2.6 th
 into an unpickler of our own (`restricted_pickle.py`), for what this package itself loads.
 """
 
+import functools
 import os
 import sys
 import tarfile
@@ -147,8 +148,9 @@ def _load_restricted(file: str, **settings: Any) -> Any:
     with open(file, 'rb') as opened:
         is_zip = opened.read(4) == b'PK\x03\x04'
     # torch.load would hand both to loaders that do not ask the unpickler
-    if is_zip:
-        if 'constants.pkl' in torch._C.PyTorchFileReader(file).get_all_records():
+    reader = torch._C.PyTorchFileReader(file) if is_zip else None
+    if reader is not None:
+        if 'constants.pkl' in reader.get_all_records():
             raise ValueError('it is a TorchScript program')
     elif tarfile.is_tarfile(file):
         raise ValueError('it is a tar archive, which PyTorch before 1.0 wrote')
@@ -157,4 +159,11 @@ def _load_restricted(file: str, **settings: Any) -> Any:
     names |= {str(x): x for x in vars(torch).values() if isinstance(x, torch.dtype)}
     names |= {**_get_allowed_globals(), **_stand_ins()}
     names |= {'_codecs.encode': _latin1, _HISTORY_BUFFER: HistoryBuffer}
-    return torch.load(file, pickle_module=restricted_pickle(names), weights_only=False, **settings)
+
+    @functools.cache
+    def num_bytes(record: str) -> int:
+        assert reader is not None
+        return len(reader.get_record(f'data/{record}'))
+
+    module = restricted_pickle(names, num_bytes if is_zip else None)
+    return torch.load(file, pickle_module=module, weights_only=False, **settings)

@@ -23,14 +23,20 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def restricted_pickle(names: dict[str, Any]) -> SimpleNamespace:
+def restricted_pickle(
+    names: dict[str, Any], num_bytes: Callable[[str], int] | None = None
+) -> SimpleNamespace:
     """Return what PyTorch takes as a pickle module, able to read but not to write.
 
     Args:
         names: Full dotted name, as it stands in a pickle, to what it means.
+        num_bytes: Size of a tensor's record in a zip file, by its key: an old PyTorch takes the
+            pickle's word for it, and reads past the end. None for files that are no zip.
     """
     listed = frozenset(id(value) for value in names.values())  # `names` keeps them alive
-    unpickler = type('Unpickler', (_Unpickler,), {'names': names, 'listed': listed})
+    unpickler = type(
+        'Unpickler', (_Unpickler,), {'names': names, 'listed': listed, 'num_bytes': num_bytes}
+    )
 
     def load(file: IO[bytes], **settings: Any) -> Any:
         return unpickler(file, **settings).load()
@@ -45,6 +51,7 @@ _Stock: Any = pickle._Unpickler
 class _Unpickler(_Stock):
     names: dict[str, Any]
     listed: frozenset[int]
+    num_bytes: Callable[[str], int] | None
 
     def find_class(self, module: str, name: str) -> Any:
         # protocol 2 writes the names of Python 2
@@ -109,6 +116,12 @@ class _Unpickler(_Stock):
         key = self.stack.pop()
         if type(key) is not tuple or not key or key[0] not in ('storage', b'storage'):
             raise pickle.UnpicklingError(f'refers to {key!r}, which is no storage')
+        num_bytes = type(self).num_bytes
+        if num_bytes is not None:
+            _, kind, record, _, count = key
+            size = 1 if kind is torch.UntypedStorage else kind.dtype.itemsize
+            if type(count) is not int or count * size != num_bytes(record):
+                raise pickle.UnpicklingError(f'gives the storage {record!r} a wrong size')
         self.append(self.persistent_load(key))
 
     def _refuse(self) -> None:

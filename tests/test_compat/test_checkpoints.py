@@ -204,6 +204,23 @@ def test_instructions_that_no_checkpoint_has_are_refused(tmp_path, raw):
     assert vars(HistoryBuffer)['mean'] is mean
 
 
+def test_a_tensor_longer_than_its_bytes_is_refused(tmp_path):
+    """PyTorch 2.1 reads past the end of the record, also with `weights_only=True`."""
+    path = str(tmp_path / 'long.pth')
+    torch.save(torch.ones(4), path)
+    reader = torch._C.PyTorchFileReader(path)
+    short = reader.get_record('data.pkl')
+    data = short.replace(b'K\x04tq', b'M\x00\x10tq').replace(b'K\x04\x85q', b'M\x00\x10\x85q')
+    assert len(data) == len(short) + 2
+    values = reader.get_record('data/0')
+    writer = torch._C.PyTorchFileWriter(path)
+    for name, content in (('data.pkl', data), ('data/0', values), ('byteorder', b'little')):
+        writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    with pytest.raises(pickle.UnpicklingError, match="gives the storage '0' a wrong size"):
+        restricted_load(path)
+
+
 def test_files_for_other_loaders_are_refused(tmp_path):
     path = str(tmp_path / 'other.pth')
     torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1)), path)
