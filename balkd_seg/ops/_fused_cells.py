@@ -42,17 +42,28 @@ def lower_neighbour(output, num_in, num_out, ALIGN: tl.constexpr):
 
 
 @triton.jit
+def whole(pointer, mask):
+    """Load logits, 0 for NaN and +inf, and how many of each are these."""
+    z = load_logits(pointer, mask, _FLOOR)
+    fits = z < float('inf')
+    return tl.where(fits, z, 0.0), tl.where(fits, 0.0, 1.0)
+
+
+@triton.jit
 def interpolate(pointer, top, bottom, left, right, part, mask, stride_h, stride_w):
     """Interpolate two rows of logits along them; return the upper one and the step to the lower.
 
-    What has no share in a pixel must not matter, not even NaN.
+    And how many NaN and +inf, 0 here, have a share in the upper and in the lower row of a column.
     """
     upper, lower = pointer + top * stride_h, pointer + bottom * stride_h
-    left, right = left * stride_w, right * stride_w
-    a, b = load_logits(upper + left, mask, _FLOOR), load_logits(upper + right, mask, _FLOOR)
-    upper = tl.where(part > 0, a + part * (b - a), a)
-    a, b = load_logits(lower + left, mask, _FLOOR), load_logits(lower + right, mask, _FLOOR)
-    return upper, tl.where(part > 0, a + part * (b - a), a) - upper
+    left, right, shared = left * stride_w, right * stride_w, tl.where(part > 0, 1.0, 0.0)
+    a, a_breaks = whole(upper + left, mask)
+    b, b_breaks = whole(upper + right, mask)
+    c, c_breaks = whole(lower + left, mask)
+    d, d_breaks = whole(lower + right, mask)
+    upper = a + part * (b - a)
+    breaks_upper, breaks_lower = a_breaks + b_breaks * shared, c_breaks + d_breaks * shared
+    return upper, c + part * (d - c) - upper, breaks_upper, breaks_lower
 
 
 @triton.jit

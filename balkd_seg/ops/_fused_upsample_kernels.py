@@ -107,16 +107,25 @@ def upsampled(
     student_ptr += n * student_n
     teacher_ptr += n * teacher_n
     s_top, s_step, t_top, t_step, A, B = (), (), (), (), (), ()
+    # how many NaN and +inf, of any class, have a share in a column's upper and lower row
+    s_breaks = tl.zeros([G, COLUMNS], tl.float32)
+    s_breaks_low, t_breaks, t_breaks_low = s_breaks, s_breaks, s_breaks
     for k in tl.static_range(K):
         c = group * K + k
         mask = (c < C) & (left >= 0)
         at = student_ptr + c * student_c
-        z, step = interpolate(at, top, bottom, left, right, part_x, mask, student_h, student_w)
+        z, step, up, low = interpolate(
+            at, top, bottom, left, right, part_x, mask, student_h, student_w
+        )
         s_top, s_step = s_top + (z,), s_step + (step,)
+        s_breaks, s_breaks_low = s_breaks + up, s_breaks_low + low
         if SAME_GRID:
             at = teacher_ptr + c * teacher_c
-            z, step = interpolate(at, top, bottom, left, right, part_x, mask, teacher_h, teacher_w)
+            z, step, up, low = interpolate(
+                at, top, bottom, left, right, part_x, mask, teacher_h, teacher_w
+            )
             t_top, t_step = t_top + (z,), t_step + (step,)
+            t_breaks, t_breaks_low = t_breaks + up, t_breaks_low + low
         if STUDENT_GRAD:
             zero = tl.zeros([G, COLUMNS], tl.float32)
             A, B = A + (zero,), B + (zero,)
@@ -138,25 +147,34 @@ def upsampled(
         label_at = label_ptr + (n * H + y) * W + x
         label, valid = load_labels(label_at, inside, ignore_index)
         part_y = fraction(y, i, h, H, ALIGN_H)
+        shared = tl.where(part_y > 0, 1.0, 0.0)
         if not SAME_GRID:
             t_up = lower_neighbour(y, th, H, TEACHER_ALIGN_H)
             t_part_y = tl.maximum(fraction(y, t_up, th, H, TEACHER_ALIGN_H), 0.0)
             t_down = tl.minimum(t_up + 1, th - 1)
         s, t = (), ()
         for k in tl.static_range(K):
-            z = tl.where(part_y > 0, s_top[k] + part_y * s_step[k], s_top[k])
-            s = s + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
+            z = tl.maximum(s_top[k] + part_y * s_step[k], EXCLUDED)
+            if k == 0:  # one class is enough to make the pixel NaN
+                breaks = s_breaks + s_breaks_low * shared
+                z = tl.where(valid[None, :] & (breaks > 0), float('nan'), z)
+            s = s + (z,)
             if SAME_GRID:
-                z = tl.where(part_y > 0, t_top[k] + part_y * t_step[k], t_top[k])
+                z = tl.maximum(t_top[k] + part_y * t_step[k], EXCLUDED)
+                if k == 0:
+                    breaks = t_breaks + t_breaks_low * shared
+                    z = tl.where(valid[None, :] & (breaks > 0), float('nan'), z)
             else:
                 c = group * K + k
                 mask = (c < C) & (t_left >= 0)
-                z, step = interpolate(
+                z, step, up, low = interpolate(
                     teacher_ptr + c * teacher_c, t_up, t_down, t_left, t_right, t_part_x, mask,
                     teacher_h, teacher_w,
                 )  # fmt: skip
-                z = tl.where(t_part_y > 0, z + t_part_y * step, z)
-            t = t + (tl.maximum(z, EXCLUDED, propagate_nan=tl.PropagateNan.ALL),)
+                z = tl.maximum(z + t_part_y * step, EXCLUDED)
+                breaks = up + low * tl.where(t_part_y > 0, 1.0, 0.0)
+                z = tl.where(valid[None, :] & (breaks > 0), float('nan'), z)
+            t = t + (z,)
         class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
         values, g, _ = solve_pixels(
             s, t, label, valid, group, k_f, k_r, k_c, class_weight, tau_f, tau_r, tau_h, delta, C,
@@ -170,9 +188,7 @@ def upsampled(
         if STUDENT_GRAD:
             new_a, new_b = (), ()
             for k in tl.static_range(K):
-                # what an ignored pixel holds must not matter, not even NaN
-                sent = tl.where(valid[None, :], g[k], 0.0)
-                new_a, new_b = new_a + (A[k] + sent,), new_b + (B[k] + part_y * sent,)
+                new_a, new_b = new_a + (A[k] + g[k],), new_b + (B[k] + part_y * g[k],)
             A, B = new_a, new_b
     if STUDENT_GRAD:
         padded = strips * CELLS

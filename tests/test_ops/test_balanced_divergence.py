@@ -89,10 +89,9 @@ TAUS = [(1, 1), (4, 4), (1, 2), (2, 1), (3, 0.7), (0.5, 4)]
 
 @pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('taus', TAUS)
-@pytest.mark.parametrize('weights', [(1, 1), (1, 0), (0, 1), (0.3, 7)])
-def test_value_and_gradient_at_every_weight_and_temperature(impl, taus, weights):
+def test_value_and_gradient_at_every_temperature(impl, taus):
     student, teacher, target = make('ratio-8', scale=2.0)
-    terms = (*weights, *taus)
+    terms = (0.3, 7, *taus)
     actual = value_and_grad(student, teacher, target, **named(terms), impl=impl)
     assert_matches(actual, truth(student, teacher, target, terms), student)
 

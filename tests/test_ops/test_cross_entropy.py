@@ -24,7 +24,7 @@ def make(size=(6, 7), low=(3, 4), classes=4, ignored=0.3):
 @pytest.mark.parametrize('low', [(3, 4), (6, 7)])
 @pytest.mark.parametrize('avg_non_ignore', [False, True])
 @pytest.mark.parametrize('align_corners', [False, True])
-@pytest.mark.parametrize('taus', [(1, 1), (1, 2), (2, 1), (3, 4)])
+@pytest.mark.parametrize('taus', [(1, 2), (3, 4)])
 def test_value_gradient_and_accuracy_are_mmsegs(impl, low, avg_non_ignore, align_corners, taus):
     student, teacher, target = make(low=low)
     settings = {

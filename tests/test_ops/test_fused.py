@@ -118,11 +118,10 @@ def test_full_resolution_at_every_class_count(classes, dtype):
 
 
 @pytest.mark.parametrize('taus', TAUS)
-@pytest.mark.parametrize('weights', [(1, 1), (1, 0), (0, 0.3)])
 @pytest.mark.parametrize('task', [0, 0.7])
-def test_full_resolution_at_every_temperature_and_weight(taus, weights, task):
+def test_full_resolution_at_every_temperature(taus, task):
     student, teacher, target = make(5, (6, 7), scale=3.0)
-    check(student, teacher, target, taus=taus, weights=weights, task=task, teacher_gradient=True)
+    check(student, teacher, target, taus=taus, task=task, teacher_gradient=True)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
@@ -154,21 +153,27 @@ def test_upsampling_at_every_size(sizes, align_corners):
 
 
 @pytest.mark.parametrize('taus', TAUS)
-@pytest.mark.parametrize('task', [0, 0.7])
-def test_upsampling_at_every_temperature(taus, task):
-    check(*make(4, (1, 2), (4, 8), scale=3.0), taus=taus, task=task)
+def test_upsampling_at_every_temperature(taus):
+    check(*make(4, (1, 2), (4, 8), scale=3.0), taus=taus, task=0.7)
 
 
-@pytest.mark.parametrize('classes', [2, 19, 30, 150, 256])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ('classes', 'dtype'),
+    [
+        (2, torch.float32),
+        (19, torch.bfloat16),
+        (30, torch.float16),
+        (150, torch.float32),
+        (256, torch.bfloat16),
+    ],
+)
 def test_upsampling_at_every_class_count(classes, dtype):
     check(*make(classes, (1, 2), (4, 8)), dtype, task=1.0)
 
 
 @pytest.mark.parametrize('low', [(4, 6), (2, 3)])
 @pytest.mark.parametrize('weighted', [False, True])
-@pytest.mark.parametrize('avg_non_ignore', [False, True])
-@pytest.mark.parametrize('dtype', [torch.uint8, torch.int32])
+@pytest.mark.parametrize(('avg_non_ignore', 'dtype'), [(False, torch.uint8), (True, torch.int32)])
 def test_cross_entropy_is_normalised_as_in_mmseg(low, weighted, avg_non_ignore, dtype):
     student, teacher, target = make(4, low, (4, 6), num=2)
     weight = torch.tensor([0.5, 1, 2, 3]) if weighted else None
@@ -197,12 +202,8 @@ def test_parts_are_those_of_the_reference(low):
 
 
 @pytest.mark.parametrize('low', [(8, 12), (2, 3)])
-@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 2.0])
-def test_ignored_labels(low, share):
-    student, teacher, target = make(5, low, (8, 12), ignored=share)
-    if share < 1:
-        check(student, teacher, target, task=1.0)
-        return
+def test_everything_ignored(low):
+    student, teacher, target = make(5, low, (8, 12), ignored=2.0)
     leaf = student.float().to(DEVICE).requires_grad_()
     result = fused(leaf, teacher.float().to(DEVICE), target.to(DEVICE), task=1.0)
     assert [x.item() for x in result if x is not None] == [0] * 8
@@ -244,27 +245,6 @@ def test_class_at_minus_infinity_in_both_is_no_class(sizes):
     assert not gradient[:, 1].any()
     torch.testing.assert_close(loss, expected[0], rtol=1e-6, atol=0)
     torch.testing.assert_close(gradient[:, rest], expected[1], rtol=1e-5, atol=1e-8)
-
-
-@pytest.mark.parametrize('low', [(4, 6), (2, 3)])
-@pytest.mark.parametrize('weights', [(1, 1), (1, 0), (0, 1)])
-@pytest.mark.parametrize('excluded', ['student', 'teacher'])
-def test_class_at_minus_infinity_in_one_is_as_in_the_reference(low, weights, excluded):
-    student, teacher, target = make(3, low, (4, 6), ignored=0.0)
-    (student if excluded == 'student' else teacher)[0, 1, 0, 1] = -torch.inf
-    args = [z.float().to(DEVICE) for z in (student, teacher)]
-    results, grads = [], []
-    for impl in ('fused', 'reference'):
-        leaf = args[0].clone().requires_grad_()
-        result = balanced_divergence(
-            leaf, args[1], target.to(DEVICE), forward_weight=weights[0], reverse_weight=weights[1],
-            impl=impl,
-        )  # fmt: skip
-        results.append(result[:4])
-        grads.append(torch.autograd.grad(result.loss, leaf)[0])
-    torch.testing.assert_close(results[0], results[1])
-    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-7)
-    assert grads[0].isfinite().all()
 
 
 @pytest.mark.filterwarnings(*NAN_WARNINGS)
