@@ -22,7 +22,7 @@ from methods_plan import TEACHER, Entry, find_entries, shown, sweep
 from methods_state import RunFolder, folder_name
 from mmengine.config import Config
 
-from balkd_seg.distillers.model_config import resolve_model_config
+from balkd_seg.networks.build import network_config
 
 
 class Planned(NamedTuple):
@@ -89,7 +89,7 @@ def plan_teacher(suite: dict[str, Any], configs: dict[str, Config], work: Path) 
     if teacher is None:
         return []
     folder = f'runs/{TEACHER}'
-    run, asked = RunFolder(work / folder), json.loads(json.dumps(teacher))
+    run, asked = RunFolder(work / folder), json.loads(json.dumps(teacher, default=str))
     if run.exists:
         about = run.read()
         first = about.get('asked', asked)  # nobody noted it in the first work dirs
@@ -105,9 +105,9 @@ def plan_teacher(suite: dict[str, Any], configs: dict[str, Config], work: Path) 
     source = find_source(teacher, suite['quick'])
     if source is None:
         cfg = next(cfg for cfg in configs.values() if 'teacher' in cfg.model).copy()
-        about |= {'checkpoint': teacher.pop('checkpoint'), 'config': teacher.get('config')}
+        about |= {'checkpoint': str(teacher['checkpoint']), 'config': teacher.get('config')}
         about['sha256'] = digest(about['checkpoint'])
-        cfg.model = resolve_model_config(teacher, TEACHER)
+        cfg.model = network_config(cfg, TEACHER)
         about['max_iters'] = 0
     else:
         scenes = work / 'scenes' if suite['quick'] else None
@@ -119,7 +119,7 @@ def plan_teacher(suite: dict[str, Any], configs: dict[str, Config], work: Path) 
 
 def digest(checkpoint: str) -> str | None:
     """Return the SHA-256 of a file, None of an address."""
-    file = Path(checkpoint)
+    file = Path(checkpoint).expanduser()
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 

@@ -9,11 +9,24 @@ import balkd_seg  # noqa: F401  (before mmseg: makes it run with mmcv-lite)
 from inspect import signature
 
 from command_line import load_config, make_parser
+from mmengine.config import Config
 from mmseg.registry import METRICS
 
 from balkd_seg.compat.cpu_distributed import build_runner
 from balkd_seg.distillers.checkpoint import local_checkpoint
 from balkd_seg.kinds import kind_of
+
+
+def augment(cfg: Config) -> None:
+    """Change a config to test-time augmentation.
+
+    mmengine would let a data preprocessor at the top of the config replace the network's own.
+    """
+    given = cfg.pop('data_preprocessor', None)
+    if given is not None:
+        cfg.model.setdefault('data_preprocessor', given)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 
 def write_label_maps(evaluators: dict | list[dict], folder: str) -> None:
@@ -41,8 +54,7 @@ def main() -> None:
         cfg.default_hooks.visualization.draw = True
         cfg.visualizer.save_dir = args.show_dir
     if args.tta:
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        cfg.model = dict(cfg.tta_model, module=cfg.model)
+        augment(cfg)
     if args.out:
         write_label_maps(cfg.test_evaluator, args.out)
     build_runner(cfg).test()

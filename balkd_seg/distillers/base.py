@@ -188,7 +188,7 @@ class Step(NamedTuple):
         Args:
             network: An mmseg segmentor.
             role: Its name in messages.
-            inputs: Images, (N, 3, H, W).
+            inputs: Images, (N, channels, H, W).
             data_samples: N `SegDataSample`.
             taps: Dotted module paths.
             deferred: Whether the loss of the main head is left to `learn`.

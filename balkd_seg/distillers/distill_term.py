@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from balkd_seg.distillers.binary import gives_logits, is_one_sigmoid, warn_of_sigmoids
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
-from balkd_seg.kinds import kind_of
+from balkd_seg.kinds import kind_of, name_of
 from balkd_seg.ops._binary import two_class_logits
 
 
@@ -60,7 +60,7 @@ class DistillTerm(nn.Module):
         self.projection = nn.Conv2d(**projection, kernel_size=1) if projection else nn.Identity()
         self.loss = MODELS.build(_as_the_head(entry, logits_head(student)))
         self.loss_name: str = getattr(self.loss, 'loss_name', '')
-        self._check_loss_name(entry['type'])
+        self._check_loss_name(name_of(entry, MODELS))
         self._check_agreement_with_head(student)
         self._student_is_binary = self._teacher_is_binary = False
         if gives_logits(student, self.student_tap):

@@ -94,7 +94,7 @@ class MutualDistiller(Distiller):
         """Return the own losses of every network and the distillation terms.
 
         Args:
-            inputs: Images, (N, 3, H, W).
+            inputs: Images, (N, channels, H, W).
             data_samples: N `SegDataSample` with `gt_sem_seg` of shape (1, H, W).
 
         Returns:
@@ -134,7 +134,7 @@ class MutualDistiller(Distiller):
         """Predict with the student, and with every peer whose weights are known.
 
         Args:
-            inputs: Images, (N, 3, H, W).
+            inputs: Images, (N, channels, H, W).
             data_samples: N `SegDataSample`, or None.
 
         Returns:

@@ -101,7 +101,7 @@ class OfflineDistiller(Distiller):
         """Return the student's own losses and the distillation terms.
 
         Args:
-            inputs: Images, (N, 3, H, W).
+            inputs: Images, (N, channels, H, W).
             data_samples: N `SegDataSample` with `gt_sem_seg` of shape (1, H, W).
 
         Returns:

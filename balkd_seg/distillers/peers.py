@@ -93,7 +93,7 @@ class Peers(BesideStateDict, nn.ModuleDict):
         return network
 
     def images(self, name: str, inputs: Tensor) -> Tensor:
-        """Return images (N, 3, H, W) as a network has to see them."""
+        """Return images (N, channels, H, W) as a network has to see them."""
         return self.inputs[name](inputs)
 
     def start(self) -> None:

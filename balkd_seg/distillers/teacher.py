@@ -78,7 +78,7 @@ class FrozenTeacher:
         """Run the teacher up to its logits and return what the taps gave.
 
         Args:
-            inputs: Images as the student sees them, (N, 3, H, W).
+            inputs: Images as the student sees them, (N, channels, H, W).
             paths: Dotted module paths.
             resting: Those of terms without weight. They are looked at too, because a compiled
                 forward does not notice hooks that come later, but nothing is asked of them.

@@ -545,6 +545,8 @@ def test_disagreement_has_four_colours_and_blank(load):
     picture = module.disagreement(truth, theirs, ours, 255)
     shown = ['#' + bytes(pixel[::-1]).hex() for pixel in picture[0]]
     assert shown == [module.BOTH, module.OURS, module.THEIRS, module.NEITHER, '#ffffff']
+    blank = (module.disagreement(truth, theirs, ours, 0) == 255).all(-1)
+    assert blank[0].tolist() == [True] * 4 + [False]  # of a network that leaves out label 0
 
 
 # a whole one

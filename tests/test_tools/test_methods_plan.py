@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
@@ -97,6 +98,23 @@ def test_every_command_that_planned_is_kept(plan, work):
         dict(configs=[alone], seeds=[0], grid={}),
         dict(configs=[alone, mutual], seeds=[1, 2], grid={}),
     ]
+
+
+def test_a_loaded_teacher_is_the_network_of_the_config(plan, work, tmp_path):
+    """With what stands beside it and at the top of the config in the right places."""
+    alone, mine, checkpoint = (tmp_path / name for name in ('alone.py', 'mine.py', 'teacher.pth'))
+    checkpoint.write_bytes(b'')
+    alone.write_text(f'_base_ = {BASELINE!r}\n')
+    teacher = dict(checkpoint=str(checkpoint), classes=['a'])
+    mine.write_text(f'_base_ = {KD!r}\nmodel = dict(teacher={teacher})\n')
+    assert plan(alone, mine) == ['teacher', 'alone/seed-0', 'mine/seed-0']
+    cfg = Config.fromfile(work / 'runs/teacher/config.py')
+    assert 'classes' not in cfg.model
+    assert cfg.model.backbone.depth == 34
+    assert cfg.model.data_preprocessor.mean[0] == pytest.approx(123.675)
+    about = json.loads((work / 'runs/teacher/run.json').read_text())
+    assert about['checkpoint'] == str(checkpoint)
+    assert plan(alone, mine, '--seeds', 1)[0] == 'teacher'
 
 
 @pytest.mark.parametrize('name', ['teacher', 'mutual'])

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmseg.evaluation import CityscapesMetric, IoUMetric
 from mmseg.registry import METRICS
 
@@ -44,3 +45,19 @@ def test_calibration_writes_none_and_iou_keeps_what_it_writes(tool, tmp_path, io
     assert evaluators[1:] == [dict(type=calibration), dict(type='NoSuchMetric')]
     assert METRICS.build(evaluators[0]).output_dir == str(tmp_path / 'maps')
     METRICS.build(evaluators[1])
+
+
+def test_augmentation_leaves_the_network_its_own_data_preprocessor(tool):
+    """What the Runner would do without: the top of the config is for who has none."""
+
+    def augmented(**model):
+        cfg = dict(model=dict(type='EncoderDecoder', **model), data_preprocessor=dict(mean='top'))
+        cfg.update(tta_model=dict(type='SegTTAModel'), tta_pipeline=['steps'])
+        cfg = Config(dict(cfg, test_dataloader=dict(dataset=dict(pipeline=[]))))
+        tool.augment(cfg)
+        assert cfg.test_dataloader.dataset.pipeline == ['steps']
+        assert cfg.get('data_preprocessor') is None
+        return cfg.model.module.data_preprocessor.mean
+
+    assert augmented() == 'top'
+    assert augmented(data_preprocessor=dict(mean='own')) == 'own'
