@@ -447,3 +447,17 @@ def test_a_config_of_classes_trains_and_writes_what_each_network_predicts(
     built = build_network(written, peer, 'iter_2.pth', 'tutor')
     image = torch.randn(1, 3, *SIZE)
     assert torch.equal(built(image), runner.model.peers.network('tutor').eval()(image))
+
+
+def test_the_best_of_several_networks_is_named_before_the_first_step(place, make_segmentor):
+    network = make_segmentor(auxiliary=False)
+    distill = [dict(type='PixelwiseKLLoss')]
+    model = dict(
+        type='MutualDistiller', student=network, peers=dict(tutor=network), distill=distill
+    )
+    cfg = config(place, model)
+    cfg.val_evaluator = dict(type='NetworksMetric', metric=dict(type='IoUMetric'))
+    cfg.default_hooks.checkpoint.save_best = 'mIoU'
+    with pytest.raises(ValueError, match=r"`save_best` of the CheckpointHook .*'student/mIoU'"):
+        train(cfg)
+    assert not list((place / 'work').glob('*.pth'))

@@ -196,11 +196,12 @@ def write_onnx(
 def describe_inputs(student: nn.Module, classes: tuple) -> dict[str, str]:
     """Return what a user of the ONNX file must know, as JSON texts."""
     preprocessor = student.data_preprocessor
-    facts = {'classes': classes}
-    statistics = channel_statistics(preprocessor, input_channels(student))
+    facts, channels = {'classes': classes}, input_channels(student)
+    statistics = channel_statistics(preprocessor, channels)
     for name, values in zip(('mean', 'std'), statistics, strict=True):
         facts[name] = values.flatten().tolist()
-    facts['channels'] = 'RGB' if converts_channels(preprocessor) else 'BGR'
+    order = 'RGB' if converts_channels(preprocessor) else 'BGR'
+    facts['channels'] = order if channels == 3 else f'{channels}, in the order of the files'
     if student.out_channels == 1:  # class 1 where the sigmoid of the logit is above it
         facts['threshold'] = logits_head(student).threshold
     return {name: json.dumps(value) for name, value in facts.items()}

@@ -252,6 +252,7 @@ def test_onnx_takes_as_many_channels_as_the_network(
     facts = {p.key: json.loads(p.value) for p in written.metadata_props}
     assert facts['mean'] == ([1.0, 2.0, 3.0, 4.0] if normalised else [0.0] * 4)
     assert facts['std'] == ([5.0] * 4 if normalised else [1.0] * 4)
+    assert facts['channels'] == '4, in the order of the files'
 
 
 def test_onnx_that_computes_something_else_is_not_kept(

@@ -9,6 +9,9 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from balkd_seg.hooks import CheckDataHook, DistillTelemetryHook
+from balkd_seg.metrics import NetworksMetric
+
 pytestmark = pytest.mark.usefixtures('read_each_metafile_once')
 ROOT = Path(__file__).parents[2]
 ROW = '1xb4-300_street-scenes-128x256'
@@ -177,6 +180,22 @@ def test_whatever_the_training_reads_has_to_be_the_same(load, key, value):
     mutual.merge_from_dict({key: value})
     with pytest.raises(ValueError, match=rf'but {key.partition(".")[0]} differ too'):
         module.check_same_settings(dict(alone=alone, mutual=mutual))
+
+
+def test_classes_are_what_their_names_are(load):
+    """As Python-style configs have them, and names with a scope."""
+    module, read = load('methods_config'), load('methods_plan').read_config
+    alone, mutual = read(BASELINE), read(MUTUAL)
+    mutual.custom_hooks = [
+        dict(type=CheckDataHook), dict(type='mmseg.DistillStateHook'),
+        dict(type=DistillTelemetryHook, interval=7),
+    ]  # fmt: skip
+    for evaluator in (mutual.val_evaluator, mutual.test_evaluator):
+        evaluator.type = NetworksMetric
+        evaluator.metric.append(dict(type='mmseg.CalibrationMetric'))
+    module.check_same_settings(dict(alone=alone, mutual=mutual))
+    assert module.miou_key(mutual) == 'student/mIoU'
+    assert module._without(mutual.custom_hooks, DistillTelemetryHook) == mutual.custom_hooks[:2]
 
 
 def test_nothing_that_the_runner_reads_is_forgotten(load):
