@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
 from mmseg.utils import stack_batch
 from torch import Tensor, nn
 
-from balkd_seg.distillers.taps import TapError
+from balkd_seg.distillers.taps import TapError, logits_head
 
 # Multiples of these are tried: strides of networks, then what a fixed pooling may want.
 DIVISORS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -49,11 +50,12 @@ def _remedy(network: nn.Module, role: str, inputs: Tensor, data_samples: list | 
     """Say which size divisor helps, if one does."""
     if get_world_size() > 1:  # the other processes would wait for a network that synchronises
         return f'If it is about sizes, {_setting(64)}.'
-    found = _fitting_divisor(network, inputs, data_samples)
+    found = _fitting_divisor(network, inputs[:2], data_samples)
     if found is None:
         return (
-            f'Images padded to multiples of {DIVISORS[0]} to {DIVISORS[-1]} fail too, so that the '
-            f'cause is another: try the {role} without distillation.'
+            'It does not depend on the size: images padded to multiples of '
+            f'{DIVISORS[0]} to {DIVISORS[-1]} fail too, or two of these alone do not. Try the '
+            f'{role} without distillation.'
         )
     divisor, (height, width) = found
     return (
@@ -76,11 +78,13 @@ def _fitting_divisor(
     """Return the least divisor of sizes at which a network runs, and the size, or None."""
     height, width = inputs.shape[2:]
     tried = {(height, width)}
+    if _succeeds(_attempt, network, inputs, data_samples, (height, width)):
+        return None
     for divisor in DIVISORS:
         size = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         next_size = (size[0] + divisor, size[1] + divisor)  # both odd and even multiples
         if size not in tried and all(
-            _succeeds(_attempt, network, inputs[:2], data_samples, x) for x in (size, next_size)
+            _succeeds(_attempt, network, inputs, data_samples, x) for x in (size, next_size)
         ):
             return divisor, size
         tried.add(size)
@@ -92,7 +96,8 @@ def _attempt(
 ) -> None:
     """Run a copy of a network on padded images."""
     samples = None if data_samples is None else copy.deepcopy(data_samples[: len(inputs)])
-    padded, samples = stack_batch(list(inputs), samples, size=size)
+    ignored: Any = logits_head(network).ignore_index
+    padded, samples = stack_batch(list(inputs), samples, size=size, seg_pad_val=ignored)
     mode = 'tensor' if data_samples is None else 'loss'
     copy.deepcopy(network)(padded, samples if mode == 'loss' else None, mode=mode)
 

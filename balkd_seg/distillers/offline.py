@@ -10,6 +10,7 @@ from torch.random import fork_rng
 from balkd_seg.distillers.base import Distiller, Step
 from balkd_seg.distillers.distill_term import DistillTerm, DistillTerms
 from balkd_seg.distillers.fused_task import find_fusable
+from balkd_seg.distillers.supported import check_heads
 from balkd_seg.distillers.teacher import FrozenTeacher
 
 
@@ -59,6 +60,8 @@ class OfflineDistiller(Distiller):
         **misplaced: Any,
     ) -> None:
         super().__init__(student, data_preprocessor, pretrained, train_cfg, misplaced)
+        if 'config' not in teacher:  # one that is named is read when training starts
+            check_heads(teacher, 'teacher')
         self.teacher_config = teacher
         self._given_preprocessor = data_preprocessor
         self.teacher: FrozenTeacher | None = None

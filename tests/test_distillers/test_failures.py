@@ -82,6 +82,32 @@ def test_a_failure_that_has_nothing_to_do_with_sizes(make_distiller, make_batch,
         distiller.loss(*make_batch())
 
 
+def test_a_failure_that_does_not_come_again(make_distiller, make_batch, monkeypatch):
+    """As of one image: then padding would be blamed for nothing."""
+    distiller = make_distiller()
+    distiller.build_teacher()
+    backbone, calls = distiller.student.backbone, []
+
+    def forward(inputs):
+        calls.append(len(inputs))
+        return type(backbone).forward(backbone, inputs) if len(inputs) < 3 else 1 / 0
+
+    monkeypatch.setattr(backbone, 'forward', forward)
+    with pytest.raises(ValueError, match=r'does not depend on the size: .* two of these alone do'):
+        distiller.loss(*make_batch(size=3, height=30))
+    assert calls == [3, 2]
+
+
+def test_padding_is_ignored_as_the_head_ignores(make_distiller, make_segmentor, make_batch):
+    student = with_parts(make_segmentor(auxiliary=False), *UNET)
+    student['decode_head']['ignore_index'] = 4
+    inputs, samples = make_batch(height=36, width=48)
+    for sample in samples:
+        sample.gt_sem_seg.data[sample.gt_sem_seg.data == 255] = 4
+    with pytest.raises(ValueError, match=r'padded to 48x48 work'):
+        make_distiller(student=student).loss(inputs, samples)
+
+
 def test_of_several_processes_none_tries_sizes(make_distiller, make_batch, monkeypatch):
     distiller, calls = make_distiller(), []
     monkeypatch.setattr('balkd_seg.distillers.failures.get_world_size', lambda: 2)

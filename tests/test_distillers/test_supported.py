@@ -29,13 +29,23 @@ def test_heads_without_logits_of_every_pixel(kind, role, make_segmentor, make_di
 
     def build():
         if role != 'rival':
-            return make_distiller(checkpoint='none.pth', **{role: other}).build_teacher()
+            return make_distiller(checkpoint='none.pth', **{role: other})
         networks = dict(student=make_segmentor(), peers=dict(rival=other))
         terms = [dict(type='PixelwiseKLLoss')]
         return MODELS.build(dict(type='MutualDistiller', distill=terms, **networks))
 
     with pytest.raises(ValueError, match=rf'head of the {role} to give logits .*{HEADS[kind]}'):
         build()
+
+
+def test_a_teacher_that_is_named(make_distiller, make_segmentor, tmp_path):
+    """Its config is read when training starts, because testing needs none."""
+    model = dict(make_segmentor(), decode_head=dict(type='MaskFormerHead'))
+    (tmp_path / 'masks.py').write_text(f'model = {model!r}\n')
+    teacher = dict(config=str(tmp_path / 'masks.py'))
+    distiller = make_distiller(teacher=teacher, checkpoint='none.pth')
+    with pytest.raises(ValueError, match=r'head of the teacher .* MaskFormerHead, which classif'):
+        distiller.init_weights()
 
 
 def test_the_last_head_of_a_cascade(make_segmentor, make_cascade, make_distiller):
