@@ -179,9 +179,14 @@ def record_taps(model: nn.Module, paths: Sequence[str], role: str) -> Iterator[d
     for path in paths:
         if not isinstance(outputs.get(path), Tensor):
             got = 'was not called' if path not in outputs else f'gave {type(outputs[path])}'
+            old = ''
+            if path not in outputs and not hasattr(torch.compiler, 'set_stance'):
+                old = (
+                    ' Beside compile= that needs PyTorch 2.6: compiled code left hooks out before.'
+                )
             raise ValueError(
                 f'Expected the tap `{path}` of the {role} to give one tensor in a training step, '
-                f'but it {got}. Tap a module such as `{logits_path(model)}`.'
+                f'but it {got}. Tap a module such as `{logits_path(model)}`.{old}'
             )
         if outputs[path]._version != versions[path]:
             raise ValueError(

@@ -18,6 +18,9 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor that is not a leaf'),
     pytest.mark.filterwarnings('ignore:Converting a tensor with requires_grad=True to a scalar'),
 ]
+SUPPORTED = pytest.mark.skipif(
+    not hasattr(torch.compiler, 'set_stance'), reason='compile= is supported from PyTorch 2.6 on'
+)
 FEATURES = dict(
     type='FeatureMimickingLoss', student_tap='backbone.layer2', teacher_tap='backbone.layer2'
 )
@@ -68,9 +71,7 @@ def train(distiller, make_batch, work, compiled, steps=3):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not hasattr(torch.compiler, 'set_stance'), reason='telemetry beside compile= needs PyTorch 2.6'
-)
+@SUPPORTED
 def test_terms_that_start_later_features_and_telemetry(make_small, make_batch, tmp_path):
     plain = make_small([dict(type='PixelwiseKLLoss'), FEATURES])
     twin = copy.deepcopy(plain)
@@ -99,6 +100,7 @@ class Small(nn.Module):
         return self.decode_head(self.stage(self.conv(x)))
 
 
+@SUPPORTED
 @pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
 def test_an_output_that_is_overwritten_is_refused_and_another_is_not(backend):
     model, images = Small(), torch.randn(2, 3, 4, 4)
@@ -113,6 +115,15 @@ def test_an_output_that_is_overwritten_is_refused_and_another_is_not(backend):
         record_taps(model, ['stage.0'], 'student'),
     ):
         forward(images)
+
+
+def test_a_pytorch_that_leaves_hooks_out_of_compiled_code_is_named(monkeypatch):
+    monkeypatch.delattr(torch.compiler, 'set_stance', raising=False)
+    with (
+        pytest.raises(ValueError, match=r'was not called\. .* Beside compile= .* PyTorch 2\.6'),
+        record_taps(Small(), ['stage'], 'student'),
+    ):
+        pass
 
 
 def test_terms_at_rest_are_looked_at_so_that_compiled_code_knows_their_hooks(
