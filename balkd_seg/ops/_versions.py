@@ -1,6 +1,7 @@
 """What the installed versions lack."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 
 
@@ -8,7 +9,17 @@ def why_no_triton() -> str | None:
     """Return why Triton cannot build the kernels, or None if it can: they are written for 3.0."""
     if importlib.util.find_spec('triton') is None:
         return 'Triton is not installed'
-    version = importlib.import_module('triton').__version__
+    version = _triton_version()
     if int(version.split('.')[0]) < 3:
         return f'Triton is {version}, older than 3.0 (which PyTorch from 2.4 on brings)'
     return None
+
+
+def _triton_version() -> str:
+    """Return the installed version, where pip knows it without an import: old ones can fail."""
+    for name in ('triton', 'pytorch-triton', 'pytorch-triton-rocm', 'triton-windows'):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return importlib.import_module('triton').__version__

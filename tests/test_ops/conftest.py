@@ -4,13 +4,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from balkd_seg.ops._versions import why_no_triton
+
+
+@pytest.fixture
+def triton():
+    """Skip where Triton is missing or old."""
+    reason = why_no_triton()
+    if reason:
+        pytest.skip(reason)
+
 
 @pytest.fixture(autouse=True)
 def _triton_for_fused(request):
     """Skip a case of `impl='fused'` where Triton is missing or old; the others run."""
     case = getattr(request.node, 'callspec', None)
     if case is not None and case.params.get('impl') == 'fused':
-        pytest.importorskip('triton', '3.0')
+        request.getfixturevalue('triton')
 
 
 # resize, (student size, teacher size, label size)

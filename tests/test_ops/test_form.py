@@ -45,8 +45,7 @@ def test_samples_of_a_row_have_a_layout():
 
 @pytest.mark.parametrize('align', [False, True])
 @pytest.mark.parametrize('teacher_gradient', [False, True])
-def test_cells_of_the_small_problem_are_as_wide(align, teacher_gradient):
-    pytest.importorskip('triton', '3.0')
+def test_cells_of_the_small_problem_are_as_wide(align, teacher_gradient, triton):
     fused_upsample = pytest.importorskip('balkd_seg.ops._fused_upsample')
     generator = torch.Generator().manual_seed(0)
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip('triton', '3.0')
+from balkd_seg.ops._versions import why_no_triton
+
+if why_no_triton():
+    pytest.skip(why_no_triton(), allow_module_level=True)
 from balkd_seg.ops import _fused, _fused_upsample
 
 SCRIPT = Path(__file__).with_name('compile_kernels.py')

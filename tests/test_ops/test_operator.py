@@ -52,8 +52,7 @@ def test_opcheck(impl, sizes):
 
 
 @needs_opcheck
-def test_opcheck_of_channels_last():
-    pytest.importorskip('triton', '3.0')
+def test_opcheck_of_channels_last(triton):
     student, teacher, *rest = operator_inputs('full', 'fused')
     student, teacher = (
         z.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -63,8 +62,7 @@ def test_opcheck_of_channels_last():
 
 
 @needs_opcheck
-def test_opcheck_where_backward_computes_again():
-    pytest.importorskip('triton', '3.0')
+def test_opcheck_where_backward_computes_again(triton):
     inputs = operator_inputs('full', 'fused', torch.float16, 'recompute')
     # Its backward rounds to fp16; the other checks of opcheck do not compare gradients.
     utils = ('test_schema', 'test_autograd_registration', 'test_faketensor')

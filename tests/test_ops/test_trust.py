@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from balkd_seg.ops import _operator, _trust, balanced_divergence
+from balkd_seg.ops._versions import why_no_triton
 
-pytest.importorskip('triton', '3.0')
+if why_no_triton():
+    pytest.skip(why_no_triton(), allow_module_level=True)
 
 from balkd_seg.ops import _fused, _fused_upsample
 

@@ -1,6 +1,7 @@
 """Whether Triton is there, and new enough for the kernels."""
 
 import sys
+from importlib import metadata
 from types import ModuleType
 
 import pytest
@@ -9,15 +10,21 @@ from balkd_seg.ops import _select
 from balkd_seg.ops._versions import why_no_triton
 
 
+def unknown(name):
+    raise metadata.PackageNotFoundError(name)
+
+
 @pytest.mark.parametrize(
     ('version', 'reason'),
     [('2.1.0', 'Triton is 2.1.0, older than 3.0'), ('3.0.0', None), ('10.1.0+git1', None)],
 )
-def test_kernels_ask_for_triton_3(monkeypatch, version, reason):
+@pytest.mark.parametrize('known', [True, False])
+def test_kernels_ask_for_triton_3(monkeypatch, version, reason, known):
     triton = ModuleType('triton')
     triton.__version__ = version
     triton.__spec__ = sys.__spec__  # any, which says that it is there
     monkeypatch.setitem(sys.modules, 'triton', triton)
+    monkeypatch.setattr(metadata, 'version', (lambda name: version) if known else unknown)
     found = why_no_triton()
     assert found == reason or found.startswith(reason)
 

@@ -12,6 +12,8 @@ from mmseg.apis import init_model
 from mmseg.registry import MODELS
 from torch import nn
 
+from balkd_seg.compat.checkpoints import LISTS_NAMES
+
 SCRIPT = Path(__file__).parents[2] / 'tools' / 'export_student.py'
 CLASSES = ('road', 'car', 'sky', 'tree', 'sign')
 
@@ -57,6 +59,8 @@ def write_training(tmp_path):
 
 def read_untrusting(file):
     """Load a file as a PyTorch that nobody told of mmengine would."""
+    if not LISTS_NAMES:  # PyTorch's own list is what there is
+        return torch.load(file, weights_only=True)
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
