@@ -319,7 +319,7 @@ shared = gradient(wrapped, slice(rank, rank + 1))
 alone = gradient(model, slice(rank, rank + 1))
 torch.testing.assert_close(shared, whole)
 assert not torch.allclose(alone, whole)
-print('rank', rank, 'agrees')
+print('rank ' + str(rank) + ' agrees')  # one write: the processes share a pipe
 """
 
 
@@ -538,5 +538,5 @@ wrapped = DistributedDataParallel(model)  # every weight takes part: nothing to 
 shared = gradients(wrapped, slice(rank, rank + 1))
 for one, other in zip(shared, whole, strict=True):
     torch.testing.assert_close(one, other)
-print('rank', rank, 'agrees')
+print('rank ' + str(rank) + ' agrees')  # one write: the processes share a pipe
 """
