@@ -66,7 +66,8 @@ ENVIRONMENTS = {
         (('torch==2.1.2', 'setuptools>=77.0.3,<80', 'wheel', *OLD), (*OPENMMLAB, *TESTS, *OLD)),
         full_mmcv=True,
     ),
-    'torch-2.4': Environment('3.12', stock('torch==2.4.1')),
+    # the interpreter of Triton 3.0 takes arrays of one element for numbers, as numpy once did
+    'torch-2.4': Environment('3.12', stock('torch==2.4.1', 'numpy<2.3')),
     'torch-2.6': Environment('3.11', stock('torch==2.6.0')),
     'python-3.10': Environment('3.10', (('-c', 'constraints.txt', '-e', '.[lite,test]'),)),
     'newest': Environment('3.13', stock('torch')),
