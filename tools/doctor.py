@@ -2,7 +2,8 @@
 
 Prints each part as `ok`, `note` (optional and absent) or `wrong`, with the command that mends it.
 The exit status is 1 if something is wrong, else 0. Run it from the folder you train in: data sets
-are looked for below `./data`.
+are looked for below `./data`. With a GPU every form of the fused kernels that the configs use is
+compiled and held to the chunked implementation, which takes minutes the first time.
 """
 
 from __future__ import annotations  # runs, to complain, on any Python from 3.8 on
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from doctor_kernels import check_kernels
 from doctor_packages import (
     INSTALL,
     PACKAGES,
@@ -141,14 +143,15 @@ def find_all(data: Path) -> Iterator[Finding]:
     checks += [('triton', check_triton)]
     ours = Package('balkd_seg', 'balkd_seg')
     checks += [('balkd_seg', lambda: check_package(ours)._replace(remedy=INSTALL))]
-    checks += [('stock mim', check_stock_commands), ('data', lambda: list(check_data(data)))]
+    checks += [('stock mim', check_stock_commands), ('kernels', check_kernels)]
+    checks += [('data', lambda: check_data(data))]
     for name, check in checks:
         try:
             found = check()
+            yield from [found] if isinstance(found, Finding) else found
         except Exception as error:
             text = f'could not be checked ({type(error).__name__}: {error})'.splitlines()[0]
-            found = Finding('wrong', name, text, INSTALL)
-        yield from [found] if isinstance(found, Finding) else found
+            yield Finding('wrong', name, text, INSTALL)
 
 
 def main(argv: list[str] | None = None) -> int:

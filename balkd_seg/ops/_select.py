@@ -47,7 +47,15 @@ def select_implementation(
 def why_not_fused(
     student_logits: Tensor, teacher_logits: Tensor, valid: Tensor, positions: bool
 ) -> str | None:
-    """Return why the fused kernels cannot compute this, or None if they can."""
+    """Return why the fused kernels cannot compute this here, or None if they can."""
+    reason = why_no_form(student_logits, teacher_logits, valid, positions)
+    return reason or why_no_kernels(student_logits.device)
+
+
+def why_no_form(
+    student_logits: Tensor, teacher_logits: Tensor, valid: Tensor, positions: bool
+) -> str | None:
+    """Return why no fused kernel computes this on any device, or None if one does."""
     pair = (student_logits, teacher_logits)
     size = tuple(valid.shape[1:])
     if positions:
@@ -64,7 +72,7 @@ def why_not_fused(
         return f'an image of {size} with logits of {tuple(student_logits.shape[1:])} is too large'
     if _exceeds_grid(student_logits, teacher_logits, valid):
         return f'a batch of {len(valid)} images of {size} needs too many programs'
-    return _why_no_kernels(student_logits.device)
+    return None
 
 
 def _exceeds_int32(student: Tensor, teacher: Tensor, size: tuple[int, ...]) -> bool:
@@ -90,7 +98,7 @@ def _exceeds_grid(student: Tensor, teacher: Tensor, valid: Tensor) -> bool:
 
 
 @torch.compiler.assume_constant_result
-def _why_no_kernels(device: torch.device) -> str | None:
+def why_no_kernels(device: torch.device) -> str | None:
     reason = why_no_triton()
     if reason:
         return reason

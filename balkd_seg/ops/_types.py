@@ -125,18 +125,19 @@ def flags(problem: Problem) -> dict[str, bool]:
     """Return what the fused kernels have to know of a problem at compile time."""
     terms = problem.terms
     tau_f, tau_r = terms.forward_temperature, terms.reverse_temperature
-    weighting = problem.weighting
-    return {
+    task, weighting = problem.target is not None, problem.weighting
+    weighted, tau_h = weighting.granularity != 'none', weighting.temperature
+    return {  # what nothing asks for is always False, so as to compile nothing anew
         'FORWARD': terms.forward_weight > 0,
         'REVERSE': terms.reverse_weight > 0,
-        'TASK': problem.target is not None,
+        'TASK': task,
         'CLASS_WEIGHT': problem.class_weight is not None,
         'SAME': tau_f == tau_r,
         'HALF_F': tau_r == 2 * tau_f,
         'HALF_R': tau_f == 2 * tau_r,
-        'UNIT_F': tau_f == 1,
-        'UNIT_R': tau_r == 1 != tau_f,
-        'ENTROPY': weighting.granularity != 'none',
-        'ENTROPY_F': weighting.temperature == tau_f,
-        'ENTROPY_R': weighting.temperature == tau_r != tau_f,
+        'UNIT_F': task and tau_f == 1,
+        'UNIT_R': task and tau_r == 1 != tau_f,
+        'ENTROPY': weighted,
+        'ENTROPY_F': weighted and tau_h == tau_f,
+        'ENTROPY_R': weighted and tau_h == tau_r != tau_f,
     }
