@@ -21,7 +21,8 @@ from balkd_seg.ops._fused import (
     num_tiles,
     temperatures,
 )
-from balkd_seg.ops._fused_upsample_kernels import gather, upsampled
+from balkd_seg.ops._fused_gather import gather
+from balkd_seg.ops._fused_upsample_kernels import upsampled
 from balkd_seg.ops._types import Problem, Solution, flags
 
 _GATHER_BLOCK = 128
