@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -33,7 +34,8 @@ class BalancedDivergenceLoss(DenseLoss):
     end. The paper's own weights, temperatures and schedule are not public. With an
     `entropy_weighting` the divergence that counts more is chosen sample by sample (BD-KD).
 
-    Weights, temperatures and delta are plain attributes; `DistillScheduleHook` changes them.
+    Weights, temperatures and delta are plain attributes; `DistillScheduleHook` changes them, also
+    under `torch.compile(fullgraph=True)`. `anneal` asks the runner, which interrupts the graph.
 
     Args:
         forward_weight: Weight w_f of KL(teacher||student), in [0, inf).
@@ -188,6 +190,7 @@ class BalancedDivergenceLoss(DenseLoss):
         }
 
 
+@torch.compiler.disable  # which would take the iteration for a constant
 def _remaining_share() -> float:
     """Return 1 - iter / max_iters, from what mmengine's runner publishes."""
     hub = MessageHub.get_current_instance()

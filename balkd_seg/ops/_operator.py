@@ -18,9 +18,9 @@ from balkd_seg.ops._types import Problem, Terms, Weighting, total
 
 SCHEMA = (
     '(Tensor student_logits, Tensor teacher_logits, Tensor valid, Tensor? target, '
-    'Tensor? class_weight, Tensor coefficients, float[] terms, bool positions, '
-    'bool align_corners, SymInt ignore_index, str granularity, float[] weighting, str impl, '
-    'str gradient, bool student_gradient, bool teacher_gradient) '
+    'Tensor? class_weight, Tensor coefficients, Tensor temperatures, bool forward, '
+    'bool reverse, bool positions, bool align_corners, SymInt ignore_index, str granularity, '
+    'str impl, str gradient, bool student_gradient, bool teacher_gradient) '
     '-> (Tensor, Tensor, Tensor, Tensor, Tensor)'
 )
 
@@ -42,13 +42,24 @@ def solve(
         half = any(z.dtype == torch.float16 for z, want in wanted if want)
         full = is_full(student_logits, teacher_logits, problem.valid)
         saved = 'recompute' if impl != 'chunked' and half and full else 'save'
+    terms, weighting = problem.terms, problem.weighting
+    temperatures = _on_host(*terms[2:], weighting.delta, weighting.temperature)
     return balanced_divergence(
         student_logits, teacher_logits, problem.valid, problem.target, problem.class_weight,
-        problem.coefficients, [float(x) for x in problem.terms], problem.positions,
-        problem.align_corners, problem.ignore_index, problem.weighting.granularity,
-        [float(x) for x in problem.weighting[1:]], impl, saved, student_gradient,
-        teacher_gradient,
+        problem.coefficients, temperatures, terms.forward_weight > 0, terms.reverse_weight > 0,
+        problem.positions, problem.align_corners, problem.ignore_index, weighting.granularity,
+        impl, saved, student_gradient, teacher_gradient,
     )[:3]  # fmt: skip
+
+
+def _on_host(*numbers: float) -> Tensor:
+    """Return numbers as a tensor, which a compiled graph takes with other numbers too.
+
+    As arguments of an operator they would be constants of the graph, and every new temperature a
+    new compilation; of all ways to make a tensor, only products leave them open.
+    """
+    one = torch.ones((), dtype=torch.float64, device='cpu')
+    return torch.stack([one * number for number in numbers])
 
 
 @_registration.operator('balkd_seg::balanced_divergence', SCHEMA)
@@ -59,12 +70,13 @@ def balanced_divergence(
     target: Tensor | None,
     class_weight: Tensor | None,
     coefficients: Tensor,
-    terms: list[float],
+    temperatures: Tensor,
+    forward: bool,
+    reverse: bool,
     positions: bool,
     align_corners: bool,
     ignore_index: int,
     granularity: str,
-    weighting: list[float],
     impl: str,
     gradient: str,
     student_gradient: bool,
@@ -75,24 +87,26 @@ def balanced_divergence(
     Args:
         student_logits: (N, C, h, w).
         teacher_logits: (N, C, h', w').
-        valid: As in `Problem`, like `target` to `ignore_index`; `terms` is its named tuple.
+        valid: As in `Problem`, like `target`, `class_weight`, `coefficients` and others.
         target: See above.
         class_weight: See above.
         coefficients: See above.
-        terms: See above.
+        temperatures: (4,), fp64, on the host: tau_f, tau_r, delta and the entropies' temperature.
+        forward: Whether the forward divergence takes part in the loss.
+        reverse: Whether the reverse one does.
         positions: See above.
         align_corners: See above.
         ignore_index: See above.
         granularity: Of the weighting by entropy.
-        weighting: The rest of `Weighting`: delta and temperature.
         impl: 'chunked', 'fused', or 'auto': fused if these kernels have been found right here.
         gradient: 'none', 'save' or 'recompute'.
         student_gradient: Whether the student gets a gradient.
         teacher_gradient: Whether the teacher gets one.
     """
+    tau_f, tau_r, *weighting = temperatures.tolist()
     problem = Problem(
-        valid, target, class_weight, coefficients, Terms(*terms), positions, align_corners,
-        ignore_index, Weighting(granularity, *weighting),
+        valid, target, class_weight, coefficients, Terms(forward, reverse, tau_f, tau_r), positions,
+        align_corners, ignore_index, Weighting(granularity, *weighting),
     )  # fmt: skip
     pair = student_logits, teacher_logits
     now = gradient == 'save'
@@ -118,9 +132,9 @@ def _as(logits: Tensor, gradient: Tensor) -> Tensor:
 
 @balanced_divergence.register_fake
 def _fake(  # type: ignore[no-untyped-def]
-    student_logits, teacher_logits, valid, target, class_weight, coefficients, terms, positions,
-    align_corners, ignore_index, granularity, weighting, impl, gradient, student_gradient,
-    teacher_gradient,
+    student_logits, teacher_logits, valid, target, class_weight, coefficients, temperatures,
+    forward, reverse, positions, align_corners, ignore_index, granularity, impl, gradient,
+    student_gradient, teacher_gradient,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     def like(logits: Tensor, wanted: bool) -> Tensor:
         if not wanted or gradient != 'save':
@@ -139,13 +153,14 @@ def _fake(  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-    student, teacher, valid, target, class_weight, coefficients, *settings = inputs
-    ctx.settings, ctx.gradient = settings, settings[-3]
+    *tensors, coefficients, temperatures = inputs[:7]
+    ctx.settings = settings = inputs[7:]
+    ctx.gradient, (student, teacher) = settings[-3], tensors[:2]
     ctx.dtypes = (student.dtype, teacher.dtype)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # zeros in the size of the logits
     if ctx.gradient == 'recompute':
-        ctx.save_for_backward(student, teacher, valid, target, class_weight, coefficients)
+        ctx.save_for_backward(*tensors, temperatures, coefficients)
     else:
         ctx.save_for_backward(*output[3:])
 
@@ -158,12 +173,12 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
             "pass impl='reference' where one is needed"
         )
     if grad_loss is None:
-        return (None,) * 16
+        return (None,) * 17
     settings = ctx.settings
     wanted = settings[-2:]
     if ctx.gradient == 'recompute':
-        *tensors, coefficients = ctx.saved_tensors
-        again = [*settings[:-3], 'save', *wanted]
+        *tensors, temperatures, coefficients = ctx.saved_tensors
+        again = [temperatures, *settings[:-3], 'save', *wanted]
         gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[3:]
     else:
         # With retain_graph=True the saved gradient is used again; a traced one is no memory yet.
@@ -174,7 +189,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
             for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)
         ]
     pair = [g if want else None for g, want in zip(gradients, wanted, strict=True)]
-    return (*pair, *[None] * 14)
+    return (*pair, *[None] * 15)
 
 
 def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype, owned: bool, impl: str) -> Tensor:

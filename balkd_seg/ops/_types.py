@@ -118,7 +118,8 @@ def entropy_weights(entropies: Tensor, delta: float) -> tuple[Tensor, Tensor]:
     """
     student, teacher = entropies.detach()
     one = torch.ones_like(student)
-    return torch.where(teacher > student, delta, one), torch.where(student > teacher, delta, one)
+    more = one * delta  # a number in `where` would be a constant of a compiled graph
+    return torch.where(teacher > student, more, one), torch.where(student > teacher, more, one)
 
 
 def flags(problem: Problem) -> dict[str, bool]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import balkd_seg  # noqa: F401
 from balkd_seg.ops import balanced_divergence
@@ -72,6 +73,23 @@ def test_annealing_goes_from_forward_to_reverse(progress, iteration, share):
     result = build(anneal=True, forward_weight=2.0, reverse_weight=3.0)(*inputs)
     expected = share * 2 * result.forward + (1 - share) * 3 * result.reverse
     torch.testing.assert_close(result.loss.detach(), expected)
+
+
+@pytest.mark.parametrize('anneal', [False, True])
+@pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor:UserWarning')
+def test_a_schedule_does_not_compile_anew(progress, anneal):
+    """What changes is taken in twice: as a constant, then as what changes."""
+    inputs, loss = make_inputs(), build(anneal=anneal)
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend('aot_eager')
+    compiled = torch.compile(lambda: loss(*inputs).loss, backend=counter, fullgraph=not anneal)
+    for step in range(5):
+        progress(step, 10)
+        if not anneal:
+            loss.temperature, loss.forward_weight, loss.loss_weight = 1 + step / 3, step / 2, 2.5
+        torch.testing.assert_close(compiled(), loss(*inputs).loss)
+    # also with a forward part of weight 0, which does not take part
+    assert counter.frame_count <= 3
 
 
 def test_annealing_without_a_runner(progress):

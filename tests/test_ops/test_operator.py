@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from balkd_seg.ops import _operator, balanced_divergence
@@ -32,10 +33,10 @@ def operator_inputs(sizes, impl, dtype=torch.float32, gradient='save'):
     student, teacher, target = make(sizes, dtype)
     valid = target != 255
     coefficients = torch.tensor([[0.1, 0.2, 0.3]], device=DEVICE)
-    weighting = ('image', [3.0, 1.0])
-    settings = ([1.0, 1.0, 1.0, 2.0], False, False, 255, *weighting, impl, gradient, True, True)
+    temperatures = torch.tensor([1.0, 2.0, 3.0, 1.0], dtype=torch.float64)
+    settings = (True, True, False, False, 255, 'image', impl, gradient, True, True)
     teacher = teacher.requires_grad_()
-    return student, teacher, valid, target, None, coefficients, *settings
+    return student, teacher, valid, target, None, coefficients, temperatures, *settings
 
 
 needs_opcheck = pytest.mark.skipif(
@@ -95,6 +96,35 @@ def test_compiles_as_one_graph(impl, sizes, dtype):
     assert torch.equal(actual[1], accuracy)
     torch.testing.assert_close(actual[0], loss)
     torch.testing.assert_close(torch.autograd.grad(actual[0], student)[0], gradient)
+
+
+NUMBERS = {
+    'weights': lambda x: dict(forward_weight=x, reverse_weight=1 - x, cross_entropy_weight=x),
+    'temperatures': lambda x: dict(forward_temperature=1 + x, reverse_temperature=2 * x),
+    'weighting': lambda x: dict(entropy_weighting='image', delta=2 * x, entropy_temperature=x),
+}
+
+
+@pytest.mark.parametrize('impl', ['chunked', 'reference'])
+@pytest.mark.parametrize('numbers', NUMBERS)
+@pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor:UserWarning')
+def test_a_compiled_graph_takes_other_numbers(impl, numbers):
+    """What a schedule changes is compiled twice: as a constant, then as what changes."""
+    student, teacher, target = make('full')
+
+    def step(x):
+        result = balanced_divergence(student, teacher, target, impl=impl, **NUMBERS[numbers](x))
+        return result.loss, result.forward
+
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend('aot_eager')
+    compiled = torch.compile(step, fullgraph=True, backend=counter)
+    for x in (0.9, 0.7, 0.6, 0.3, 0.2):
+        actual, expected = compiled(x), step(x)
+        torch.testing.assert_close(actual, expected)
+        gradients = [torch.autograd.grad(y[0], student)[0] for y in (actual, expected)]
+        torch.testing.assert_close(*gradients)
+    assert counter.frame_count <= 2
 
 
 class Watch(TorchDispatchMode):
