@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip('triton')
+from balkd_seg.ops._versions import why_no_triton
+
+if why_no_triton():
+    pytest.skip(why_no_triton(), allow_module_level=True)
 
 from balkd_seg.ops import _fused_upsample
 
