@@ -41,18 +41,6 @@ class Package(NamedTuple):
         return f"pip install -c constraints.txt '{self.distribution}{','.join(limits)}'"
 
 
-PACKAGES = (
-    Package('mmengine', 'mmengine', '0.10.7'),
-    Package('mmsegmentation', 'mmseg', '1.2.2'),
-    Package('setuptools', 'pkg_resources', '77.0.3', '81'),
-    Package('openmim', 'mim', '0.3.9'),
-    Package('ftfy', 'ftfy'),
-    Package('regex', 'regex'),
-    Package('onnx', 'onnx', optional=True),
-    Package('onnxruntime', 'onnxruntime', optional=True),
-)
-
-
 def version_of(distribution: str) -> str | None:
     """Return the installed version of a distribution, or of onedl's fork of it, or None."""
     for name in (distribution, f'onedl-{distribution}'):
@@ -61,6 +49,19 @@ def version_of(distribution: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+PACKAGES = (
+    Package('mmengine', 'mmengine', '0.10.7'),
+    Package('mmsegmentation', 'mmseg', '1.2.2'),
+    Package('setuptools', 'pkg_resources', '77.0.3', '81'),
+    # which onedl's forks do without: tools/train.py and tools/test.py are what mim would run
+    Package('openmim', 'mim', '0.3.9', optional=version_of('onedl-mmsegmentation') is not None),
+    Package('ftfy', 'ftfy'),
+    Package('regex', 'regex'),
+    Package('onnx', 'onnx', optional=True),
+    Package('onnxruntime', 'onnxruntime', optional=True),
+)
 
 
 def as_numbers(version: str) -> tuple[int, ...]:

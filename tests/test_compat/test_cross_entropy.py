@@ -1,6 +1,7 @@
 """mmseg's class-weighted cross-entropy, on ignored pixels too, against PyTorch's own."""
 
 import inspect
+from importlib import metadata
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmseg.registry import MODELS
 
 from balkd_seg.compat.cross_entropy import mend_class_weights
 
+STOCK = any(x.name == 'mmsegmentation' for x in metadata.distributions())
 WEIGHTS = [0.5, 1.0, 2.0, 3.0]
 
 
@@ -42,6 +44,7 @@ def test_value_and_gradient_are_pytorchs(kind, ignore_index, share, avg_non_igno
     )
 
 
+@pytest.mark.skipif(not STOCK, reason='a fork of mmseg divides by something else')
 @pytest.mark.parametrize('avg_non_ignore', [False, True])
 @pytest.mark.parametrize(('ignore_index', 'share'), [(3, 0.4), (255, 0.0)])
 def test_where_mmseg_has_an_answer_it_stays(ignore_index, share, avg_non_ignore):

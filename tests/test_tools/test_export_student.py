@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,8 @@ def test_onnx_takes_as_many_channels_as_the_network(
 ):
     import onnx
 
+    if normalised and not any(x.name == 'mmsegmentation' for x in metadata.distributions()):
+        pytest.skip("a fork's preprocessor normalises 1 or 3 channels alone")
     model = make_segmentor()
     model['backbone']['in_channels'] = 4
     for key in ('mean', 'std', 'bgr_to_rgb'):
