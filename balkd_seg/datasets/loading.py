@@ -2,12 +2,12 @@
 
 import os.path as osp
 
-import cv2
 import mmcv
 import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmseg.registry import TRANSFORMS
+from PIL import Image
 
 IGNORE_INDEX = 255
 OPTIONAL_DECODERS = {'tifffile': 'tifffile', 'turbojpeg': 'PyTurboJPEG'}  # and their packages
@@ -27,14 +27,13 @@ class LoadCheckedImage(LoadImageFromFile):
         path = results['img_path']
         try:
             return super().transform(results)
-        except (AssertionError, SyntaxError, OSError, cv2.error) as error:
+        except Exception as error:  # decoders raise whatever comes to them on damaged files
             if getattr(error, 'filename', None) is not None:
                 raise  # of the file system, which names it; Pillow's have no name
-            raise ValueError(unreadable('image', path)) from error
-        except AttributeError as error:  # mmcv has None in place of what it could not import
             package = OPTIONAL_DECODERS.get(self.imdecode_backend)
-            if package is None:
-                raise
+            if package is None or not isinstance(error, AttributeError):
+                raise ValueError(unreadable('image', path, error)) from error
+            # mmcv has None in place of what it could not import
             raise ValueError(
                 f'Expected the decoder of imdecode_backend={self.imdecode_backend!r} to be '
                 f"installed, but it is not, for {path}. pip install {package}, or take 'cv2'"
@@ -93,12 +92,11 @@ def read_labels(path: str) -> np.ndarray:
     Raises:
         ValueError: The file is empty, truncated or no image, or holds fractions or NaN.
     """
+    content = fileio.get(path)
     try:
-        labels = mmcv.imfrombytes(fileio.get(path), flag='unchanged', backend='pillow')
-    except (OSError, SyntaxError) as error:  # what Pillow raises on a damaged file
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # of the file system
-        raise ValueError(unreadable('label', path)) from error
+        labels = mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
+    except Exception as error:  # Pillow raises whatever comes to it on damaged files
+        raise ValueError(unreadable('label', path, error)) from error
     if labels.dtype == bool:
         return labels.astype(np.uint8)
     if np.issubdtype(labels.dtype, np.floating):
@@ -172,10 +170,19 @@ def check_labels(
         )
 
 
-def unreadable(kind: str, path: str) -> str:
-    """Return the message for a file that does not decode."""
+def unreadable(kind: str, path: str, error: Exception) -> str:
+    """Return the message for a file that does not decode.
+
+    Args:
+        kind: `'image'` or `'label'`.
+        path: The file.
+        error: What the decoder raised.
+    """
     size = osp.getsize(path) if osp.isfile(path) else 0
+    remedy = 'It is empty, truncated or no image: fetch it again'
+    if isinstance(error, Image.DecompressionBombError):
+        remedy = 'If its size is right, cut it into tiles, or set PIL.Image.MAX_IMAGE_PIXELS = None'
     return (
-        f'Expected a readable {kind} file, but {path} ({size} bytes) does not decode. It is '
-        'empty, truncated or no image: fetch it again'
+        f'Expected a readable {kind} file, but {path} ({size} bytes) does not decode '
+        f'({type(error).__name__}: {str(error).strip().rstrip(".")}). {remedy}'
     )

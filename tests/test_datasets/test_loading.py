@@ -86,6 +86,23 @@ def test_unreadable_label_is_named(tmp_path, content):
         load_label(str(path))
 
 
+@pytest.mark.parametrize('load', [load_label, LoadCheckedImage(imdecode_backend='pillow')])
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'P5 4a 4 255 ' + bytes(16), 'invalid literal'),  # a ValueError of Pillow's
+        (None, 'limit of 32 pixels.*cut it into tiles, or set PIL.Image.MAX_IMAGE_PIXELS'),
+    ],
+)
+def test_whatever_else_a_decoder_raises_is_named(tmp_path, monkeypatch, load, content, reason):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 16)  # twice as many are an error
+    path = tmp_path / 'large.png'
+    path.write_bytes(content or cv2.imencode('.png', np.eye(8, dtype=np.uint8))[1].tobytes())
+    argument = str(path) if load is load_label else dict(img_path=str(path))
+    with pytest.raises(ValueError, match=rf'readable \w+ file, but .*large\.png .*{reason}'):
+        load(argument)
+
+
 @pytest.mark.parametrize('label_map', [None, {0: 1, 1: 255, 2: 0, 3: 3, 4: 4}])
 def test_same_as_mmseg_on_good_labels(save, label_map):
     label = np.random.default_rng(0).choice([0, 1, 2, 3, 4, 255], (8, 9)).astype(np.uint8)
