@@ -243,4 +243,4 @@ def test_random_problems(impl):
             found[number] = lines
         number += 1
     assert not found, f'{found}; look at one with draw(number, {impl!r})'
-    assert number > 10
+    assert number > last - problems  # however slow the machine
