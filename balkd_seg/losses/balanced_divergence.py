@@ -35,7 +35,8 @@ class BalancedDivergenceLoss(DenseLoss):
     `entropy_weighting` the divergence that counts more is chosen sample by sample (BD-KD).
 
     Weights, temperatures and delta are plain attributes; `DistillScheduleHook` changes them, also
-    under `torch.compile(fullgraph=True)`. `anneal` asks the runner, which interrupts the graph.
+    under `torch.compile(fullgraph=True)`. `anneal` asks the runner, which interrupts the graph; two
+    schedules, of w_f from 1 to 0 and of w_r from 0 to 1 over the iterations, do the same without.
 
     Args:
         forward_weight: Weight w_f of KL(teacher||student), in [0, inf).

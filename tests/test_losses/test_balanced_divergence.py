@@ -7,6 +7,7 @@ from mmengine.logging import MessageHub
 from mmseg.registry import MODELS
 
 import balkd_seg  # noqa: F401
+from balkd_seg.hooks.distill_schedule import Schedule
 from balkd_seg.ops import balanced_divergence
 
 
@@ -96,6 +97,19 @@ def test_a_schedule_does_not_compile_anew(progress, anneal):
         torch.testing.assert_close(compiled(), loss(*inputs).loss)
     # also with a forward part of weight 0, which does not take part
     assert counter.frame_count <= 3
+
+
+def test_two_schedules_anneal(progress):
+    inputs, annealed, scheduled = make_inputs(), build(anneal=True), build()
+    schedules = {
+        name: Schedule('loss_balkd', name, [(0, start), (10, 1.0 - start)])
+        for name, start in (('forward_weight', 1.0), ('reverse_weight', 0.0))
+    }
+    for step in (0, 3, 10):
+        progress(step, 10)
+        for name, schedule in schedules.items():
+            setattr(scheduled, name, schedule.value(step))
+        torch.testing.assert_close(scheduled(*inputs).loss, annealed(*inputs).loss)
 
 
 def test_annealing_without_a_runner(progress):
