@@ -62,7 +62,7 @@ def check_dataset(dataset: BaseDataset) -> None:
 
     The data set's own list is what counts, however it pairs images and labels. Where that is
     mmseg's way of going through two folders, labels that no image belongs to are found as well.
-    A data set behind a storage backend is left alone.
+    What lies behind a storage backend is left alone.
     """
     if getattr(dataset, 'backend_args', None):
         return
@@ -78,8 +78,8 @@ def check_dataset(dataset: BaseDataset) -> None:
             f'{f" ({listed})" if listed else ""}, but it lists none. See data/README.md for the '
             'expected folders, or correct data_root, data_prefix and ann_file'
         )
-    paths = [str(sample[key]) for sample in samples for key in FILES if sample.get(key)]
-    missing = sorted({path for path in paths if not osp.isfile(path)})
+    paths = {str(sample[key]) for sample in samples for key in FILES if sample.get(key)}
+    missing = sorted(path for path in paths if not (in_storage(path) or osp.isfile(path)))
     if missing:
         source = getattr(dataset, 'ann_file', None) or f'the {type(dataset).__name__}'
         raise FileNotFoundError(
@@ -112,7 +112,15 @@ def check_classes(datasets: Sequence[BaseDataset]) -> None:
 def _pairs_as_mmseg_does(dataset: BaseDataset) -> bool:
     """Return whether a data set lists all images of a folder, each with the label of its name."""
     stock = getattr(type(dataset), 'load_data_list', None) is BaseSegDataset.load_data_list
-    return stock and not dataset.ann_file and bool(dataset.data_prefix.get('seg_map_path'))
+    if not stock or dataset.ann_file:
+        return False
+    labels = dataset.data_prefix.get('seg_map_path') or ''
+    return labels != '' and not in_storage(labels)
+
+
+def in_storage(path: str) -> bool:
+    """Return whether mmengine reads a path with another backend than that of files."""
+    return '://' in path
 
 
 def data_sets_in(dataset: Any) -> list[BaseDataset]:

@@ -172,5 +172,15 @@ def test_storage_backend_is_left_alone(root):
     run_hook(dataset)
 
 
+def test_what_lies_in_a_storage_is_left_alone(root):
+    """Mmengine goes by what stands before '://', without `backend_args`."""
+    dataset = cityscapes(root)
+    dataset.data_prefix = dict(img_path='s3://bucket/img', seg_map_path='s3://bucket/ann')
+    listed = dataset.get_data_info(0)
+    listed.update(img_path='s3://bucket/img/0.png', seg_map_path='s3://bucket/ann/0.png')
+    dataset.get_data_info = lambda index: listed
+    run_hook(dataset)
+
+
 def test_other_datasets_are_left_alone():
     run_hook([1, 2, 3])
