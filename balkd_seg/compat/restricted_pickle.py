@@ -109,8 +109,9 @@ class _Unpickler(_Stock):
             raise pickle.UnpicklingError(f'puts items into {type(target)}, which is not allowed')
         if type(target) is list:
             target.extend(items)
-        else:
-            target.update(zip(items[::2], items[1::2], strict=True))
+            return
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[key] = value  # no method by its name: the file may have put another beside it
 
     def _binpersid(self) -> None:
         key = self.stack.pop()

@@ -190,18 +190,51 @@ RAW = {
 }
 
 
+def write_raw(path, raw):
+    """Write instructions by hand, which `torch.save` never writes."""
+    data = b'\x80\x02' + raw + b'.'
+    writer = torch._C.PyTorchFileWriter(str(path))
+    for name, content in (('data.pkl', data), ('byteorder', b'little')):
+        writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    return str(path)
+
+
 @pytest.mark.parametrize('raw', RAW.values(), ids=RAW)
 def test_instructions_that_no_checkpoint_has_are_refused(tmp_path, raw):
-    """Written by hand, since `torch.save` never writes them."""
-    path = str(tmp_path / 'raw.pth')
+    path = write_raw(tmp_path / 'raw.pth', raw)
     mean = vars(HistoryBuffer)['mean']
-    data = b'\x80\x02' + raw + b'.'
-    writer = torch._C.PyTorchFileWriter(path)
-    writer.write_record('data.pkl', data, len(data))
-    writer.write_end_of_file()
     with pytest.raises((ValueError, pickle.UnpicklingError)):
         restricted_load(path)
     assert vars(HistoryBuffer)['mean'] is mean
+
+
+def test_an_array_is_filled_once(tmp_path, load):
+    """Numpy frees what it held before, over which a tensor may lie."""
+    array = pickle.dumps(np.ones(2, 'f4'), protocol=2)[2:-1]
+    over = b'ctorch\nTensor\nh\x09\x85R\x86'  # a tensor over what numpy has at 9 in its memo
+    assert load(write_raw(tmp_path / 'once.pth', array + over))[1].tolist() == [1.0, 1.0]
+    path = write_raw(tmp_path / 'twice.pth', array + b'h\x14b')  # and the state at 20
+    with pytest.raises((ValueError, pickle.UnpicklingError), match='filled in twice'):
+        load(path)
+
+
+def test_a_file_puts_no_function_in_the_place_of_a_method(tmp_path):
+    """Items go in by what the type does with them, also where it only counts."""
+    update = b'}U\x06update' + HISTORY + b'sb'
+    raw = b'ccollections\nOrderedDict\n)R' + update + b'(U\x01aK\x01u'
+    assert restricted_load(write_raw(tmp_path / 'shadow.pth', raw)) == {'a': 1}
+    raw = b'ccollections\nCounter\n)R(U\x01aK\x02u'
+    assert restricted_load(write_raw(tmp_path / 'counter.pth', raw)) == {'a': 2}
+
+
+def test_sparse_tensors_load_and_their_old_constructors_are_refused(save, tmp_path):
+    """Those take an index beyond the size, which whoever makes it dense then writes to."""
+    sparse = torch.eye(2).to_sparse()
+    assert torch.equal(restricted_load(save(sparse)).to_dense(), torch.eye(2))
+    path = write_raw(tmp_path / 'sparse.pth', b'ctorch.sparse\nFloatTensor\n)R')
+    with pytest.raises(pickle.UnpicklingError, match=r'torch\.sparse\.FloatTensor'):
+        restricted_load(path)
 
 
 def test_a_tensor_longer_than_its_bytes_is_refused(tmp_path):
