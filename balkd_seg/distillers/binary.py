@@ -4,9 +4,10 @@ import logging
 from typing import Any
 
 from mmengine.logging import print_log
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
-from balkd_seg.distillers.taps import logits_head, logits_path, task_losses
+from balkd_seg.distillers.taps import find_tap, logits_head, task_losses
 from balkd_seg.ops._binary import two_class_logits
 
 
@@ -29,14 +30,15 @@ def is_one_sigmoid(network: nn.Module) -> bool:
     return head.out_channels == 1
 
 
-def gives_logits(network: nn.Module, tap: str) -> bool:
-    """Return whether a tap gives what a network predicts from: the head's output or `conv_seg`'s.
+def head_at(network: nn.Module, tap: str) -> BaseDecodeHead | None:
+    """Return the head whose logits a tap gives, by its output or `conv_seg`'s; None of features.
 
     Args:
         network: An mmseg segmentor.
-        tap: Dotted module path.
+        tap: Dotted path of one of its modules: also of an auxiliary head.
     """
-    return tap in (logits_path(network), f'{logits_path(network)}.conv_seg')
+    module = find_tap(network, tap.removesuffix('.conv_seg'), 'network')
+    return module if isinstance(module, BaseDecodeHead) else None
 
 
 def check_classes(network: nn.Module, role: str) -> None:
@@ -73,15 +75,15 @@ def check_task_loss(network: nn.Module, role: str) -> None:
         )
 
 
-def warn_of_sigmoids(network: nn.Module, role: str) -> None:
-    """Log it if a network whose logits are distilled has one sigmoid for each of its classes.
+def warn_of_sigmoids(head: BaseDecodeHead, role: str) -> None:
+    """Log it if a head whose logits are distilled has one sigmoid for each of its classes.
 
     Args:
-        network: An mmseg segmentor, Fast-SCNN for one.
-        role: Its name, for the message.
+        head: Of an mmseg segmentor, Fast-SCNN for one.
+        role: The segmentor's name, for the message.
     """
-    sigmoid = [getattr(x, 'use_sigmoid', False) is True for x in task_losses(logits_head(network))]
-    if sigmoid and all(sigmoid) and not is_one_sigmoid(network):
+    sigmoid = [getattr(x, 'use_sigmoid', False) is True for x in task_losses(head)]
+    if sigmoid and all(sigmoid) and head.out_channels > 1:
         print_log(
             f'The decode head of the {role} is trained with a sigmoid for each class. Distillation '
             'compares the softmax of its logits, which has the same order but is not what the '

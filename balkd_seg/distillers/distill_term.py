@@ -8,7 +8,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from balkd_seg.distillers.binary import gives_logits, is_one_sigmoid, warn_of_sigmoids
+from balkd_seg.distillers.binary import head_at, warn_of_sigmoids
 from balkd_seg.distillers.taps import find_tap, logits_head, logits_path
 from balkd_seg.kinds import kind_of, name_of
 from balkd_seg.ops._binary import two_class_logits
@@ -37,7 +37,7 @@ class DistillTerm(nn.Module):
 
             - `student_tap`, `teacher_tap`: dotted module paths; default: the logits, that is what
               `decode_head` returns (the last head of a cascade, the last stage of K-Net); one
-              sigmoid channel z is compared as the logits (0, z) of two classes;
+              sigmoid channel z of any head is compared as the logits (0, z) of two classes;
             - `projection`: `dict(in_channels=..., out_channels=...)` of a 1x1 convolution from the
               student's channels to the teacher's, trained with the student.
         student: The network that learns.
@@ -62,10 +62,8 @@ class DistillTerm(nn.Module):
         self.loss_name: str = getattr(self.loss, 'loss_name', '')
         self._check_loss_name(name_of(entry, MODELS))
         self._check_agreement_with_head(student)
-        self._student_is_binary = self._teacher_is_binary = False
-        if gives_logits(student, self.student_tap):
-            warn_of_sigmoids(student, learner)
-            self._student_is_binary = is_one_sigmoid(student)
+        self._student_is_binary = _has_one_sigmoid(student, self.student_tap, learner)
+        self._teacher_is_binary = False
 
     def _check_loss_name(self, loss_type: str) -> None:
         stem = self.loss_name.removeprefix('loss_')
@@ -90,9 +88,7 @@ class DistillTerm(nn.Module):
         """Take the teacher's logits where no tap was named; raise ValueError if it has no tap."""
         self._teacher_tap = self._teacher_tap or logits_path(teacher)
         find_tap(teacher, self._teacher_tap, role)
-        if gives_logits(teacher, self._teacher_tap):
-            warn_of_sigmoids(teacher, role)
-            self._teacher_is_binary = is_one_sigmoid(teacher)
+        self._teacher_is_binary = _has_one_sigmoid(teacher, self._teacher_tap, role)
 
     @property
     def teacher_tap(self) -> str:
@@ -147,6 +143,15 @@ class DistillTerm(nn.Module):
         if not weights:
             return {}
         return {f'{self.prefix}distill.{self.loss_name}': 0.0 * torch.stack(weights).sum()}
+
+
+def _has_one_sigmoid(network: nn.Module, tap: str, role: str) -> bool:
+    """Return whether a tap gives the logits of a head that tells two classes apart by one."""
+    head = head_at(network, tap)
+    if head is None:
+        return False
+    warn_of_sigmoids(head, role)
+    return head.out_channels == 1
 
 
 def _settings_of(head: nn.Module) -> dict[str, Any]:

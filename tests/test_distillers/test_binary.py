@@ -117,6 +117,33 @@ def test_conv_seg_by_name_is_the_logits_too(make_pair, make_batch):
     assert_equal(*(step(distiller, batch) for distiller in pair))
 
 
+@pytest.mark.parametrize('tap', ['auxiliary_head', 'auxiliary_head.conv_seg'])
+def test_another_head_of_one_channel_is_two_classes_too(make_segmentor, make_batch, tap):
+    network, other = with_head(make_segmentor(), **SIGMOID), make_segmentor(num_classes=2)
+    network['auxiliary_head'].update(dropout_ratio=0, **copy.deepcopy(SIGMOID))
+    other['auxiliary_head'].update(dropout_ratio=0)
+    entry = dict(type='PixelwiseKLLoss', student_tap=tap)
+    distill = [dict(entry, teacher_tap=tap), dict(entry, loss_name='loss_of_main')]
+    distiller = MODELS.build(
+        dict(
+            type='MutualDistiller', student=network, distill=distill,
+            peers=dict(teacher=with_head(other)),
+        )
+    )  # fmt: skip
+    inputs, samples = make_batch(num_classes=2)
+    losses = distiller.loss(inputs, samples)
+    teacher = distiller.peers.network('teacher')
+    with torch.no_grad():
+        z = distiller.auxiliary_head(distiller.extract_feat(inputs))
+        features = teacher.extract_feat(inputs)
+        target = distiller.labels_of(samples)
+        for term, head in zip(
+            distiller.distill_terms, (teacher.auxiliary_head, teacher.decode_head), strict=True
+        ):
+            expected = term.loss(torch.cat((torch.zeros_like(z), z), 1), head(features), target)
+            torch.testing.assert_close(losses[f'distill.{term.loss_name}'], expected.loss)
+
+
 @pytest.mark.parametrize('channels', [(1, 1), (1, 2), (2, 1)])
 def test_both_networks_train(make_pair, make_batch, channels):
     distill = [
