@@ -12,7 +12,7 @@ from mmseg.registry import HOOKS
 
 from balkd_seg.datasets.class_names import differences
 from balkd_seg.datasets.pairs import find_pairs, name_first, require_complete
-from balkd_seg.hooks._scores import tell_ignored_label
+from balkd_seg.hooks._scores import check_monitored, tell_ignored_label
 
 # What a sample names as files: also those of change detection and of depth
 FILES = ('img_path', 'img_path2', 'seg_map_path', 'depth_map_path')
@@ -38,8 +38,10 @@ class CheckDataHook(Hook):
 
         Raises:
             FileNotFoundError: Names what one of them lacks.
-            ValueError: If data sets that are joined have other classes.
+            ValueError: If data sets that are joined have other classes, or a score is watched that
+                there will not be.
         """
+        check_monitored(runner)
         loops = (runner.train_loop, runner.val_loop)
         for loop in loops:
             if loop is not None:

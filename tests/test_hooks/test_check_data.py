@@ -32,7 +32,8 @@ def cityscapes(root, **overrides):
 
 def run_hook(train, val=None):
     def loop(dataset):
-        return SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset))
+        evaluator = SimpleNamespace(metrics=[])
+        return SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset), evaluator=evaluator)
 
     runner = SimpleNamespace(train_loop=loop(train), val_loop=val and loop(val))
     CheckDataHook().before_train(runner)

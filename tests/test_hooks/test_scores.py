@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmseg.registry import MODELS
 from torch import nn
 
-from balkd_seg.hooks import CheckDataHook, _scores
+from balkd_seg.hooks import CheckDataHook, DistillStateHook, _scores
 
 META = dict(classes=('a', 'b'))
 
@@ -87,10 +87,17 @@ def test_another_model_is_left_alone():
     CheckDataHook().before_test(runner_of(nn.Identity(), dict(type='CalibrationMetric')))
 
 
-def monitored(metric, *hooks):
-    runner = runner_of(nn.Identity(), metric)
-    runner.hooks = hooks
-    _scores.check_monitored(runner)
+@pytest.fixture(params=[CheckDataHook, DistillStateHook])
+def monitored(request):
+    """Return what lets one of our hooks, whichever a run has, look at the others."""
+
+    def look(metric, *hooks):
+        runner = runner_of(nn.Identity(), metric)
+        runner.hooks, runner.train_loop = hooks, None
+        runner.val_loop.dataloader = SimpleNamespace(dataset=None)
+        request.param().before_train(runner)
+
+    return look
 
 
 NETWORKS = dict(type='NetworksMetric', metric=dict(type='IoUMetric'))
@@ -104,13 +111,13 @@ NETWORKS = dict(type='NetworksMetric', metric=dict(type='IoUMetric'))
         (EarlyStoppingHook(monitor='mIoU'), 'monitor'),
     ],
 )
-def test_a_score_without_its_network_is_told_its_name(hook, setting):
+def test_a_score_without_its_network_is_told_its_name(monitored, hook, setting):
     with pytest.raises(ValueError, match=rf"`{setting}` of .*but got 'mIoU'.*Say 'student/mIoU'"):
         monitored(NETWORKS, hook)
     monitored(dict(type='IoUMetric'), hook)
 
 
-def test_scores_of_a_network_and_of_nothing_are_fine():
+def test_scores_of_a_network_and_of_nothing_are_fine(monitored):
     monitored(
         NETWORKS, CheckpointHook(), CheckpointHook(save_best='auto'),
         CheckpointHook(save_best='student/mIoU', rule='greater'),
