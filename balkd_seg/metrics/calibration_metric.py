@@ -55,7 +55,7 @@ class CalibrationMetric(BaseMetric):
         num_bins: B.
         binning: `'equal-width'` or `'equal-mass'`.
         ignore_index: Label of pixels that do not count. None: that of the network's head, which
-            `CheckDataHook` tells; without the hook 255, as in `IoUMetric`.
+            `CheckDataHook` tells; without the hook 255, as in `IoUMetric`, and the log says so.
         collect_device: `'cpu'` or `'gpu'`, as in any mmengine metric.
         prefix: Put before the names, as in any mmengine metric.
 
@@ -138,6 +138,13 @@ class CalibrationMetric(BaseMetric):
         """
         if not results:
             raise ValueError('Expected at least one tested image, but got none.')
+        if self.ignore_index is None:
+            print_log(
+                f'CalibrationMetric goes by itself: label {IGNORE_INDEX} does not count. If the '
+                "network ignores another, add dict(type='CheckDataHook') to custom_hooks, or set "
+                '`ignore_index`.',
+                logger='current',
+            )
         sums = sum(results[1:], results[0])
         bins = calibration_bins(sums, self.num_bins, self.binning)
         classes = (self.dataset_meta or {}).get('classes') or range(bins.shape[1] - 1)

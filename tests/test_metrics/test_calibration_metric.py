@@ -117,7 +117,7 @@ def test_logs_the_histogram_and_the_classes(monkeypatch):
         pred_sem_seg=dict(data=logits.argmax(0, keepdim=True)),
         gt_sem_seg=dict(data=torch.tensor([[[0, 0, 1, 1]]])),
     )
-    metric = CalibrationMetric(num_bins=2)
+    metric = CalibrationMetric(num_bins=2, ignore_index=255)
     metric.dataset_meta = dict(classes=('road', 'car'))
     metric.process({}, [sample])
     metric.evaluate(1)
@@ -126,6 +126,18 @@ def test_logs_the_histogram_and_the_classes(monkeypatch):
     assert ['|', '2', '|', '100.00', '|', '75.00', '|', '50.00', '|', '25.00', '|'] in histogram
     assert ['|', 'road', '|', '25.00', '|'] in classes
     assert ['|', 'car', '|', '25.00', '|'] in classes
+
+
+@pytest.mark.parametrize('told', [None, 255])
+def test_says_which_label_it_leaves_out_if_nobody_does(monkeypatch, told):
+    messages = []
+    monkeypatch.setattr(calibration_metric, 'print_log', lambda text, logger: messages.append(text))
+    metric = CalibrationMetric()
+    metric.tell_ignored_label(told)
+    metric.process({}, [make_sample(0)])
+    metric.evaluate(1)
+    said = [x for x in messages if 'label 255 does not count' in x and 'CheckDataHook' in x]
+    assert len(said) == (told is None)
 
 
 def test_prefix_keeps_two_networks_apart():
