@@ -103,13 +103,28 @@ def _forms_of_config(path: Path, known: dict[str, Any]) -> Iterator[tuple[Any, A
     entries = [x for x in cfg.model.distill if is_kind(x, MODELS, BalancedDivergenceLoss)]
     names = ['student', *(['teacher'] if 'teacher' in cfg.model else cfg.model.peers)]
     shape = cfg.train_dataloader.batch_size, *cfg.crop_size
+    dtype = _dtype_of_logits(cfg)
     for entry in map(dict, entries):
         learner = entry.pop('learner', 'student')
         source = entry.pop('source', None) or next(name for name in names if name != learner)
         network, student = _logits(cfg, learner, shape, known)
         teacher = _logits(cfg, source, shape, known)[1]
         loss: Any = DistillTerm(entry, network, learner).loss
-        yield from _forms_of_loss(loss, student, teacher, shape)
+        yield from _forms_of_loss(loss, student.to(dtype), teacher.to(dtype), shape)
+
+
+def _dtype_of_logits(cfg: Any) -> Any:
+    """Return the dtype that networks score in when a config trains, which may be mixed precision."""
+    import torch
+    from mmengine.optim import AmpOptimWrapper
+    from mmseg.registry import OPTIM_WRAPPERS
+
+    from balkd_seg.kinds import is_kind
+
+    if not is_kind(cfg.optim_wrapper, OPTIM_WRAPPERS, AmpOptimWrapper):
+        return torch.float32
+    name = cfg.optim_wrapper.get('dtype') or 'float16'  # autocast's own on a GPU
+    return getattr(torch, str(name).removeprefix('torch.'))
 
 
 def _logits(cfg: Any, name: str, shape: tuple[int, ...], known: dict[str, Any]) -> tuple[Any, Any]:
@@ -164,7 +179,7 @@ def _forms_of_loss(
     for moment in MOMENTS:
         hub.update_info_dict(dict(iter=moment, max_iters=2))
         with mock.patch.object(operation, 'solve', noted), FakeTensorMode():
-            pair = [torch.empty_strided(z.shape, z.stride()) for z in (student, teacher)]
+            pair = [torch.empty_strided(z.shape, z.stride(), dtype=z.dtype) for z in (student, teacher)]
             loss(pair[0].requires_grad_(), pair[1], torch.zeros(shape, dtype=torch.long))
     for *pair, problem in seen:
         if why_no_form(*pair, problem.valid, problem.positions) is None:

@@ -34,24 +34,29 @@ def some(tmp_path):
     for method, name in {**methods, 'baseline': baseline}.items():
         (tmp_path / method).mkdir()
         (tmp_path / method / name).symlink_to(CONFIGS / method / name)
+    (tmp_path / 'mixed').mkdir()
+    mixed = dict(type='AmpOptimWrapper', dtype='bfloat16')
+    text = f'_base_ = {str(CONFIGS / "kd" / methods["kd"])!r}\noptim_wrapper = {mixed}\n'
+    (tmp_path / 'mixed' / 'mixed_precision.py').write_text(text)
     return tmp_path
 
 
 def test_forms_are_those_that_the_losses_of_configs_ask_for(kernels, some):
     forms = kernels.forms_of(some, CPU)
     found = {
-        (form.sizes[2][1] // 2, form.flags): sorted(name.split('_')[0] for name in used)
+        (form.student.dtype, form.sizes[2][1] // 2, form.flags): sorted(name.split('_')[0] for name in used)
         for form, (_, used) in forms.items()
     }
     forward, both = ('FORWARD', 'SAME'), ('FORWARD', 'REVERSE', 'SAME')
     assert found == {
-        (32, forward): ['annealed', 'kd', 'mutual'],  # at the first iteration
-        (16, forward): ['mutual'],  # what the other network learns
-        (32, both): ['annealed', 'balkd'],
+        (torch.float32, 32, forward): ['annealed', 'kd', 'mutual'],  # at the first iteration
+        (torch.float32, 16, forward): ['mutual'],  # what the other network learns
+        (torch.float32, 32, both): ['annealed', 'balkd'],
+        (torch.bfloat16, 32, forward): ['mixed'],
     }
     for form in forms:
         assert (form.device, form.classes, form.gradients) == (CPU, 11, (True, False))
-        assert form.student.dtype == form.teacher.dtype == torch.float32
+        assert form.student.dtype == form.teacher.dtype
 
 
 @pytest.fixture
