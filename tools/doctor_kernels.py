@@ -114,7 +114,7 @@ def _forms_of_config(path: Path, known: dict[str, Any]) -> Iterator[tuple[Any, A
 
 
 def _dtype_of_logits(cfg: Any) -> Any:
-    """Return the dtype that networks score in when a config trains, which may be mixed precision."""
+    """Return the dtype that networks of a config score in, which mixed precision changes."""
     import torch
     from mmengine.optim import AmpOptimWrapper
     from mmseg.registry import OPTIM_WRAPPERS
@@ -179,7 +179,8 @@ def _forms_of_loss(
     for moment in MOMENTS:
         hub.update_info_dict(dict(iter=moment, max_iters=2))
         with mock.patch.object(operation, 'solve', noted), FakeTensorMode():
-            pair = [torch.empty_strided(z.shape, z.stride(), dtype=z.dtype) for z in (student, teacher)]
+            given = student, teacher
+            pair = [torch.empty_strided(z.shape, z.stride(), dtype=z.dtype) for z in given]
             loss(pair[0].requires_grad_(), pair[1], torch.zeros(shape, dtype=torch.long))
     for *pair, problem in seen:
         if why_no_form(*pair, problem.valid, problem.positions) is None:

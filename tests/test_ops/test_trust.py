@@ -11,7 +11,7 @@ import warnings
 import pytest
 import torch
 
-from balkd_seg.ops import _operator, _trust, balanced_divergence
+from balkd_seg.ops import _operator, _trust, _types, balanced_divergence
 from balkd_seg.ops._versions import why_no_triton
 
 if why_no_triton():
@@ -126,6 +126,22 @@ def test_a_faulty_kernel_is_met_once_and_the_chunked_path_taken(sizes, fault, sp
         run(inputs)
     assert faulty.launches == 1
     assert len(checks) == 1
+
+
+def test_an_error_that_comes_after_the_launch_is_the_kernels(monkeypatch):
+    """As CUDA tells of a wrong address: to whoever waits next."""
+
+    class Late:
+        def sum(self):
+            raise RuntimeError('CUDA error: an illegal memory access was encountered')
+
+    solution, right = _types.Solution(Late(), None, None), _trust.compute
+    late = lambda name, *args: solution if name == 'fused' else right(name, *args)  # noqa: E731
+    monkeypatch.setattr(_trust, 'compute', late)
+    inputs = make()
+    with pytest.warns(UserWarning, match=r'wrong here \(RuntimeError: CUDA error: an illegal'):
+        actual = run(inputs)
+    torch.testing.assert_close(actual, run(inputs, 'chunked'), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('fault', ['raises', 'wrong sums'])

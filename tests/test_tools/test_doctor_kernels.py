@@ -44,7 +44,9 @@ def some(tmp_path):
 def test_forms_are_those_that_the_losses_of_configs_ask_for(kernels, some):
     forms = kernels.forms_of(some, CPU)
     found = {
-        (form.student.dtype, form.sizes[2][1] // 2, form.flags): sorted(name.split('_')[0] for name in used)
+        (form.student.dtype, form.sizes[2][1] // 2, form.flags): sorted(
+            name.split('_')[0] for name in used
+        )
         for form, (_, used) in forms.items()
     }
     forward, both = ('FORWARD', 'SAME'), ('FORWARD', 'REVERSE', 'SAME')
