@@ -182,11 +182,12 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | Non
         gradients = balanced_divergence(*tensors, coefficients * grad_loss, *again)[3:]
     else:
         # With retain_graph=True the saved gradient is used again; a traced one is no memory yet.
-        real = not compiling and all(type(x) is Tensor for x in ctx.saved_tensors)
+        saved = ctx.saved_tensors  # read once, as activation checkpointing wants it
+        real = not compiling and all(type(x) is Tensor for x in saved)
         owned = real and not _registration.graph_is_kept()
         gradients = [
             scaled(gradient, grad_loss, dtype, owned, settings[-4]) if want else gradient
-            for gradient, dtype, want in zip(ctx.saved_tensors, ctx.dtypes, wanted, strict=True)
+            for gradient, dtype, want in zip(saved, ctx.dtypes, wanted, strict=True)
         ]
     pair = [g if want else None for g, want in zip(gradients, wanted, strict=True)]
     return (*pair, *[None] * 15)

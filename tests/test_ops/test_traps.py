@@ -9,6 +9,7 @@ import inspect
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from balkd_seg import ops
 
@@ -210,6 +211,14 @@ def test_an_upstream_gradient_that_is_not_1(operation):
     _, gradient = value_and_grad(operation, student, teacher, target)
     (-0.25 * operation(student, teacher, target).loss).backward()
     torch.testing.assert_close(student.grad, -0.25 * gradient)
+
+
+@every
+def test_a_graph_that_is_computed_again(operation):
+    student, teacher, target = make()
+    _, gradient = value_and_grad(operation, student, teacher, target)
+    loss = checkpoint(lambda z: operation(z, teacher, target).loss, student, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(2 * loss, student)[0], 2 * gradient)
 
 
 @every
