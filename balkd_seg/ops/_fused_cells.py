@@ -42,28 +42,37 @@ def lower_neighbour(output, num_in, num_out, ALIGN: tl.constexpr):
 
 
 @triton.jit
-def whole(pointer, mask):
-    """Load logits, 0 for NaN and +inf, and how many of each are these."""
+def whole(pointer, mask, highest):
+    """Load logits, 0 for NaN and +inf, and take these into the highest so far all the same."""
     z = load_logits(pointer, mask, _FLOOR)
-    fits = z < float('inf')
-    return tl.where(fits, z, 0.0), tl.where(fits, 0.0, 1.0)
+    highest = tl.maximum(highest, z, propagate_nan=tl.PropagateNan.ALL)
+    return tl.where(z < float('inf'), z, 0.0), highest
 
 
 @triton.jit
-def interpolate(pointer, top, bottom, left, right, part, mask, stride_h, stride_w):
+def interpolate(pointer, top, bottom, left, right, part, mask, stride_h, stride_w, highest):
     """Interpolate two rows of logits along them; return the upper one and the step to the lower.
 
-    And how many NaN and +inf, 0 here, have a share in the upper and in the lower row of a column.
+    And the highest logits of the classes so far at the four corners, for `broken`.
     """
     upper, lower = pointer + top * stride_h, pointer + bottom * stride_h
-    left, right, shared = left * stride_w, right * stride_w, tl.where(part > 0, 1.0, 0.0)
-    a, a_breaks = whole(upper + left, mask)
-    b, b_breaks = whole(upper + right, mask)
-    c, c_breaks = whole(lower + left, mask)
-    d, d_breaks = whole(lower + right, mask)
+    left, right = left * stride_w, right * stride_w
+    a, highest_a = whole(upper + left, mask, highest[0])
+    b, highest_b = whole(upper + right, mask, highest[1])
+    c, highest_c = whole(lower + left, mask, highest[2])
+    d, highest_d = whole(lower + right, mask, highest[3])
     upper = a + part * (b - a)
-    breaks_upper, breaks_lower = a_breaks + b_breaks * shared, c_breaks + d_breaks * shared
-    return upper, c + part * (d - c) - upper, breaks_upper, breaks_lower
+    return upper, c + part * (d - c) - upper, (highest_a, highest_b, highest_c, highest_d)
+
+
+@triton.jit
+def broken(highest, part):
+    """Return 1 where NaN or +inf has a share in a column's upper row, plus 2 if in its lower."""
+    fits = float('inf')
+    alone = part <= 0  # the left one
+    upper = (highest[0] < fits) & (alone | (highest[1] < fits))
+    lower = (highest[2] < fits) & (alone | (highest[3] < fits))
+    return tl.where(upper, 0, 1) + tl.where(lower, 0, 2)
 
 
 @triton.jit

@@ -10,7 +10,6 @@ import triton.language as tl
 
 _LN2 = tl.constexpr(0.6931471805599453)
 _LOG2E = tl.constexpr(1.4426950408889634)
-_EXCLUDED = tl.constexpr(-1e25)
 _UNBOUNDED = tl.constexpr(1e20)
 
 
@@ -78,12 +77,12 @@ def solve_pixels(
         zero, zero, zero, zero, zero, zero, zero, zero
     )  # fmt: skip
     sum_sh, sum_th, heat_s, heat_t = zero, zero, zero, zero
-    both, gap_most, gap_least = zero + 2 * _EXCLUDED, zero, zero
+    both, gap_most, gap_least = zero != 0, zero, zero
     e_f, p_f, e_r, p_r, e_1, gap = (), (), (), (), (), ()
     for k in tl.static_range(K):
         a, b = s[k] - highest_s, t[k] - highest_t
         d = b - a
-        both = tl.maximum(both, a + b)
+        both = both | (a == -b)  # neither is positive
         gap_most, gap_least = tl.maximum(gap_most, d), tl.minimum(gap_least, d)
         sf, tf, sr, tr = exponentials(a, b, scale_f, scale_r, SAME, HALF_F, HALF_R)
         sum_sf += sf
@@ -105,7 +104,7 @@ def solve_pixels(
             heat_s += sh * a
             heat_t += th * b
         if TASK:
-            at_label += tl.where(label[None, :] == group * K + k, a, 0.0)
+            at_label = tl.where(label[None, :] == group * K + k, a, at_label)
             if not (UNIT_F or UNIT_R):
                 e = tl.exp2(a * _LOG2E)
                 sum_1 += e
@@ -121,7 +120,7 @@ def solve_pixels(
         sum_sr, sum_tr = sum_sf, sum_tf
     sum_sf, sum_tf, pull = tl.sum(sum_sf, 0), tl.sum(sum_tf, 0), tl.sum(pull, 0)
     sum_sr, sum_tr, push = tl.sum(sum_sr, 0), tl.sum(sum_tr, 0), tl.sum(push, 0)
-    agreement = (valid & (tl.max(both, 0) == 0)).to(tl.float32)
+    agreement = (valid & (tl.max(both.to(tl.int32), 0) > 0)).to(tl.float32)
     endless_f = tl.max(gap_most, 0) > _UNBOUNDED
     endless_r = tl.min(gap_least, 0) < -_UNBOUNDED
     mean_f, mean_r = pull / sum_tf, push / sum_sr

@@ -25,6 +25,7 @@ import triton
 import triton.language as tl
 
 from balkd_seg.ops._fused_cells import (
+    broken,
     cell_sums,
     first_output,
     fraction,
@@ -107,29 +108,29 @@ def upsampled(
     student_ptr += n * student_n
     teacher_ptr += n * teacher_n
     s_top, s_step, t_top, t_step, A, B = (), (), (), (), (), ()
-    # how many NaN and +inf, of any class, have a share in a column's upper and lower row
-    s_breaks = tl.zeros([G, COLUMNS], tl.float32)
-    s_breaks_low, t_breaks, t_breaks_low = s_breaks, s_breaks, s_breaks
+    zero = tl.zeros([G, COLUMNS], tl.float32)
+    s_highest = (zero, zero, zero, zero)
+    t_highest = s_highest
     for k in tl.static_range(K):
         c = group * K + k
         mask = (c < C) & (left >= 0)
         at = student_ptr + c * student_c
-        z, step, up, low = interpolate(
-            at, top, bottom, left, right, part_x, mask, student_h, student_w
+        z, step, s_highest = interpolate(
+            at, top, bottom, left, right, part_x, mask, student_h, student_w, s_highest
         )
         s_top, s_step = s_top + (z,), s_step + (step,)
-        s_breaks, s_breaks_low = s_breaks + up, s_breaks_low + low
         if SAME_GRID:
             at = teacher_ptr + c * teacher_c
-            z, step, up, low = interpolate(
-                at, top, bottom, left, right, part_x, mask, teacher_h, teacher_w
+            z, step, t_highest = interpolate(
+                at, top, bottom, left, right, part_x, mask, teacher_h, teacher_w, t_highest
             )
             t_top, t_step = t_top + (z,), t_step + (step,)
-            t_breaks, t_breaks_low = t_breaks + up, t_breaks_low + low
         if STUDENT_GRAD:
-            zero = tl.zeros([G, COLUMNS], tl.float32)
             A, B = A + (zero,), B + (zero,)
-    if not SAME_GRID:
+    breaks = broken(s_highest, part_x)  # in one number: registers are scarce
+    if SAME_GRID:
+        breaks += 4 * broken(t_highest, part_x)
+    else:
         x_safe = tl.minimum(x, W - 1)
         t_left = lower_neighbour(x_safe, tw, W, TEACHER_ALIGN_W)
         t_part_x = fraction(x_safe, t_left, tw, W, TEACHER_ALIGN_W)
@@ -147,33 +148,34 @@ def upsampled(
         label_at = label_ptr + (n * H + y) * W + x
         label, valid = load_labels(label_at, inside, ignore_index)
         part_y = fraction(y, i, h, H, ALIGN_H)
-        shared = tl.where(part_y > 0, 1.0, 0.0)
+        rows = tl.where(part_y > 0, 3, 1)  # which have a share
         if not SAME_GRID:
             t_up = lower_neighbour(y, th, H, TEACHER_ALIGN_H)
             t_part_y = tl.maximum(fraction(y, t_up, th, H, TEACHER_ALIGN_H), 0.0)
             t_down = tl.minimum(t_up + 1, th - 1)
+            t_highest = (zero, zero, zero, zero)
         s, t = (), ()
         for k in tl.static_range(K):
             z = tl.maximum(s_top[k] + part_y * s_step[k], EXCLUDED)
             if k == 0:  # one class is enough to make the pixel NaN
-                breaks = s_breaks + s_breaks_low * shared
-                z = tl.where(valid[None, :] & (breaks > 0), float('nan'), z)
+                z = tl.where(valid[None, :] & ((breaks & rows) > 0), float('nan'), z)
             s = s + (z,)
             if SAME_GRID:
                 z = tl.maximum(t_top[k] + part_y * t_step[k], EXCLUDED)
                 if k == 0:
-                    breaks = t_breaks + t_breaks_low * shared
-                    z = tl.where(valid[None, :] & (breaks > 0), float('nan'), z)
+                    z = tl.where(valid[None, :] & ((breaks & 4 * rows) > 0), float('nan'), z)
             else:
                 c = group * K + k
                 mask = (c < C) & (t_left >= 0)
-                z, step, up, low = interpolate(
+                z, step, t_highest = interpolate(
                     teacher_ptr + c * teacher_c, t_up, t_down, t_left, t_right, t_part_x, mask,
-                    teacher_h, teacher_w,
+                    teacher_h, teacher_w, t_highest,
                 )  # fmt: skip
                 z = tl.maximum(z + t_part_y * step, EXCLUDED)
-                breaks = up + low * tl.where(t_part_y > 0, 1.0, 0.0)
-                z = tl.where(valid[None, :] & (breaks > 0), float('nan'), z)
+                if k == K - 1:  # all are known
+                    t_rows = tl.where(t_part_y > 0, 3, 1)
+                    t_breaks = broken(t_highest, t_part_x) & t_rows
+                    z = tl.where(valid[None, :] & (t_breaks > 0), float('nan'), z)
             t = t + (z,)
         class_weight = load_weights(weight_ptr, label, valid, C, CLASS_WEIGHT)
         values, g, _ = solve_pixels(

@@ -112,12 +112,14 @@ def case_of(arch, classes, form):
 def heaviest_cases():
     """Return the flagship in every form but those that ask more of a thread in every layout.
 
-    Of those, sm_80 gets the two that ask most.
+    Of those, sm_80 gets the two that ask most. The form that needs every register is compiled for
+    the flagship in place of 20 classes: it had spilled at 19 and not at 20, and 40 ask of a thread
+    what 20 do.
     """
     heaviest = {
         'full, half precision': FULLEST,  # two pixels a thread
         'full, everything': FULLEST,
-        'upsampled, two temperatures': FULLEST,
+        'upsampled, two temperatures': (19, *FULLEST[1:]),
         'upsampled, everything': (10, *FULLEST),  # half the classes a thread
     }
     cases = [

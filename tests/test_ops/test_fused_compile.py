@@ -66,7 +66,10 @@ def test_every_layout_is_compiled(module, form, num_tiles):
 
     for arch in (80, 90) if form.endswith('everything') else (90,):
         cases = [c for c in COMPILE.heaviest_cases() if (c['arch'], c['form']) == (arch, form)]
-        assert fullest(c['classes'] for c in cases) == fullest(range(2, 257))
+        every = set(range(2, 257))
+        if form == 'upsampled, two temperatures':
+            every.remove(20)  # see `heaviest_cases`
+        assert fullest(c['classes'] for c in cases) == fullest(every)
 
 
 def test_new_sizes_ask_for_no_compilation_and_new_classes_for_one(tmp_path):
