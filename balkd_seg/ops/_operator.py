@@ -43,7 +43,10 @@ def solve(
         full = is_full(student_logits, teacher_logits, problem.valid)
         saved = 'recompute' if impl != 'chunked' and half and full else 'save'
     terms, weighting = problem.terms, problem.weighting
-    temperatures = _on_host(*terms[2:], weighting.delta, weighting.temperature)
+    temperatures = _on_host(  # by name: PyTorch 2.6 cannot trace a slice of a named tuple
+        terms.forward_temperature, terms.reverse_temperature, weighting.delta,
+        weighting.temperature,
+    )  # fmt: skip
     return balanced_divergence(
         student_logits, teacher_logits, problem.valid, problem.target, problem.class_weight,
         problem.coefficients, temperatures, terms.forward_weight > 0, terms.reverse_weight > 0,

@@ -4,14 +4,16 @@ import importlib
 import importlib.metadata
 import importlib.util
 
+OLDEST_TRITON = (3, 3)  # 3.0 and 3.2 refuse the kernels' tuples ("cannot convert () to tensor")
+
 
 def why_no_triton() -> str | None:
-    """Return why Triton cannot build the kernels, or None if it can: they are written for 3.0."""
+    """Return why Triton cannot build the kernels, or None if it can."""
     if importlib.util.find_spec('triton') is None:
         return 'Triton is not installed'
     version = _triton_version()
-    if int(version.split('.')[0]) < 3:
-        return f'Triton is {version}, older than 3.0 (which PyTorch from 2.4 on brings)'
+    if tuple(map(int, version.split('.')[:2])) < OLDEST_TRITON:
+        return f'Triton is {version}, older than 3.3 (which PyTorch from 2.7 on brings)'
     return None
 
 

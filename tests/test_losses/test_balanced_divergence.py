@@ -95,8 +95,10 @@ def test_a_schedule_does_not_compile_anew(progress, anneal):
         if not anneal:
             loss.temperature, loss.forward_weight, loss.loss_weight = 1 + step / 3, step / 2, 2.5
         torch.testing.assert_close(compiled(), loss(*inputs).loss)
-    # also with a forward part of weight 0, which does not take part
-    assert counter.frame_count <= 3
+    # PyTorch 2.6 takes the product of the two weights for a constant, and compiles at each anew
+    if anneal or torch.__version__ >= '2.7':
+        # also with a forward part of weight 0, which does not take part
+        assert counter.frame_count <= 3
 
 
 def test_two_schedules_anneal(progress):

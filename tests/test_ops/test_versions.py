@@ -16,10 +16,15 @@ def unknown(name):
 
 @pytest.mark.parametrize(
     ('version', 'reason'),
-    [('2.1.0', 'Triton is 2.1.0, older than 3.0'), ('3.0.0', None), ('10.1.0+git1', None)],
+    [
+        ('2.1.0', 'Triton is 2.1.0, older than 3.3'),
+        ('3.2.0', 'Triton is 3.2.0, older than 3.3'),
+        ('3.3.0', None),
+        ('10.1.0+git1', None),
+    ],
 )
 @pytest.mark.parametrize('known', [True, False])
-def test_kernels_ask_for_triton_3(monkeypatch, version, reason, known):
+def test_kernels_ask_for_what_compiles_them(monkeypatch, version, reason, known):
     triton = ModuleType('triton')
     triton.__version__ = version
     triton.__spec__ = sys.__spec__  # any, which says that it is there
@@ -34,9 +39,9 @@ def test_the_reason_is_in_the_message(monkeypatch):
 
     from balkd_seg.ops import balanced_divergence
 
-    monkeypatch.setattr(_select, 'why_no_triton', lambda: 'Triton is 2.1.0, older than 3.0')
+    monkeypatch.setattr(_select, 'why_no_triton', lambda: 'Triton is 2.1.0, older than 3.3')
     logits = torch.randn(1, 3, 2, 2)
-    with pytest.raises(ValueError, match=r"impl='fused', but Triton is 2\.1\.0, older than 3\.0"):
+    with pytest.raises(ValueError, match=r"impl='fused', but Triton is 2\.1\.0, older than 3\.3"):
         balanced_divergence(logits, logits, impl='fused')
 
 

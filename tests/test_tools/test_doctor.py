@@ -50,7 +50,7 @@ def test_everything_is_well_where_these_tests_run(tmp_path):
     assert 'wrong  ' not in done.stdout
     for name in ('python', 'mmengine', 'mmsegmentation'):
         assert f'ok     {name}' in done.stdout
-    status = 'note' if torch.__version__ < '2.6' else 'ok'
+    status = 'note' if torch.__version__ < '2.7' else 'ok'
     assert f'{status:<6} torch' in done.stdout
 
 
@@ -138,7 +138,11 @@ def test_the_headless_opencv_does_as_well(doctor, pretend):
 
 @pytest.mark.parametrize(
     ('version', 'lacks'),
-    [('2.1.2+cu121', ['torch.compile', 'stock commands']), ('2.4.1', ['stock commands'])],
+    [
+        ('2.1.2+cu121', ['breaks its graph', 'stock commands', 'of a schedule']),
+        ('2.4.1', ['stock commands', 'of a schedule']),
+        ('2.6.0+cu124', ['of a schedule']),
+    ],
 )
 def test_an_old_pytorch_is_told_what_it_lacks(doctor, pretend, monkeypatch, version, lacks):
     pretend({'torch': version})
@@ -161,8 +165,9 @@ def test_an_old_pytorch_is_not_blamed_for_entry_points_that_it_does_not_load(doc
     ('version', 'status', 'text'),
     [
         (None, 'note', 'no fused kernels'),
-        ('2.1.0', 'note', 'the fused kernels need 3.0'),
-        ('3.0.0', 'ok', '3.0.0'),
+        ('2.1.0', 'note', 'the fused kernels need 3.3'),
+        ('3.2.0', 'note', 'the fused kernels need 3.3'),
+        ('3.3.0', 'ok', '3.3.0'),
     ],
 )
 def test_fused_kernels_want_triton_3(doctor, pretend, version, status, text):
