@@ -23,6 +23,7 @@ QUICK = (
     'tests/test_metrics', 'tests/test_ops/test_operator.py', 'tests/test_ops/test_registration.py',
     'tests/test_ops/test_versions.py', 'tests/test_ops/test_traps.py', 'tests/test_install.py',
     'tests/test_tools/test_doctor.py', 'tests/test_tools/test_export_student.py',
+    'tests/test_kinds.py', 'tests/test_networks',
 )  # fmt: skip
 TRAINING = 'training_log or stock_mim_test or checkpoint_holds or stopped_run_resumes'
 PLUGIN = ('-e', '.')
